@@ -1,0 +1,212 @@
+"""The output folder of a job: parts, receipts, manifest. What is committed, and how it is found again.
+
+    spec.yaml  data/part-00000000.parquet ...  errors.parquet  report.json  report.html  _SUCCESS
+    _work/     identity.json, lease.json, index/, attempts/, receipts/, retry/: private, safe to delete once done
+
+The presence of a part is the resume mark; `_SUCCESS` is written last and tells the truth about every part. Receipts
+are a cache: a part without one is read again and its receipt made from its bytes. Knows files; not Ray, not models.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hfray.data.parts import PartFormat, part_name, shard_of
+from hfray.data.storage import Storage
+from hfray.errors import DataError
+
+SUCCESS = "_SUCCESS"
+IDENTITY = "_work/identity.json"
+RETRY_JOURNAL = "_work/retry.json"
+WRITTEN_FILES = (SUCCESS, "errors.parquet", "report.json", "report.html", "spec.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class PartEntry:
+    """What the manifest says of one part."""
+
+    shard: int
+    rows: int
+    failed: int
+    size_bytes: int
+    sha256: str
+
+
+class Ledger:
+    """Reads and writes one output folder. Picklable: workers hold the same object as the driver."""
+
+    def __init__(self, url: str, format: PartFormat, fingerprint: str) -> None:
+        self.url = url
+        self.format: PartFormat = format
+        self.fingerprint = fingerprint
+        self.storage = Storage(url)
+
+    @property
+    def attempts(self) -> str:
+        """Where attempt files are written. One folder per fingerprint, made by the driver alone: after `--restart`
+        with another job, a worker of the old one that wakes up finds its folder gone and cannot commit."""
+        return f"_work/attempts/{self.fingerprint[:16] or 'open'}"
+
+    # -- the folder
+
+    def open_work(self) -> None:
+        """Makes the private folders, enough to hold a lease and an index."""
+        for folder in (self.attempts, "_work/receipts", "_work/index"):
+            self.storage.make_dirs(folder)
+
+    def open(self, identity: Mapping[str, Any]) -> None:
+        """Claims the output for this identity; the one there stays if it is the same."""
+        self.open_work()
+        self.storage.make_dirs("data")
+        data = json.dumps(identity, sort_keys=True, indent=1).encode()
+        self.storage.create_exclusive(IDENTITY, data, self.attempts)
+
+    def identity(self) -> dict[str, Any] | None:
+        """What the output was begun with, or None for a new folder."""
+        data = self._read(IDENTITY)
+        return None if data is None else json.loads(data)
+
+    def clear(self) -> None:
+        """Deletes what hfray wrote, `_SUCCESS` first; a foreign file stays."""
+        for name in WRITTEN_FILES:
+            self.delete(name)
+        # Identity and attempts go before the parts: a worker of the old run that wakes up now cannot commit any more.
+        for name in self.storage.names("_work/attempts"):
+            if name != "open":  # the lease of the run that clears lives there
+                self.storage.delete_prefix(f"_work/attempts/{name}")
+        self.delete(IDENTITY)
+        for name in list(self._part_names()):
+            self.delete(f"data/{name}")
+        self.storage.delete_prefix("_work/receipts")
+        self.storage.delete_prefix("_work/retry")
+        self.delete(RETRY_JOURNAL)
+
+    def foreign_files(self) -> list[str]:
+        """Files in `data/` that are no parts; the folder must hold parts and nothing else."""
+        return [name for name in self.storage.names("data") if shard_of(name) is None]
+
+    # -- parts
+
+    def commit_part(self, shard: int, data: bytes) -> bool:
+        """Creates the part exclusively; False when another attempt was first. Raises DataError when the output was
+        started over for another job meanwhile."""
+        if not self.storage.is_local and (self.identity() or {}).get("fingerprint") != self.fingerprint:
+            raise DataError(f"{self.url} was started over by another run; this one stops")  # no folder to be gone there
+        name = f"data/{part_name(shard, self.format)}"
+        return self.storage.create_exclusive(name, data, self.attempts)
+
+    def has_part(self, shard: int) -> bool:
+        return self.storage.exists(f"data/{part_name(shard, self.format)}")
+
+    def read_part(self, shard: int) -> bytes:
+        return self.storage.read_bytes(f"data/{part_name(shard, self.format)}")
+
+    def part_sizes(self) -> dict[int, int]:
+        """Shard number to size in bytes, of every part there is; one listing."""
+        sizes: dict[int, int] = {}
+        for info in self.storage.list("data"):
+            shard = shard_of(info.path.rsplit("/", 1)[-1])
+            if shard is not None:
+                sizes[shard] = info.size_bytes
+        return sizes
+
+    def _part_names(self) -> Iterator[str]:
+        return (name for name in self.storage.names("data") if shard_of(name) is not None)
+
+    # -- receipts, a cache of what was committed
+
+    def save_receipts(self, lines: Sequence[str]) -> None:
+        """One small file per call."""
+        if lines:
+            name = f"_work/receipts/{uuid.uuid4().hex}.jsonl"
+            self.storage.replace(name, "".join(line + "\n" for line in lines).encode())
+
+    def load_receipts(self) -> Iterable[str]:
+        """Lines in no order; a shard may appear twice (adopted once more), the part's size decides."""
+        for info in self.storage.list("_work/receipts"):
+            yield from self.storage.read_bytes(info.path).decode().splitlines()
+
+    # -- the end
+
+    def success(self) -> dict[str, Any] | None:
+        """The manifest, or None while the job is not complete."""
+        data = self._read(SUCCESS)
+        return None if data is None else json.loads(data)
+
+    def write_success(
+        self, fingerprint: str, parts: Sequence[PartEntry], rejected_files: Mapping[str, str], extra: Mapping[str, Any]
+    ) -> bool:
+        """Writes the manifest, last of all. False when another run has just finished the same job."""
+        manifest = {
+            "fingerprint": fingerprint,
+            "rows": sum(part.rows for part in parts),
+            "failed": sum(part.failed for part in parts),
+            **extra,
+            "rejected_files": dict(rejected_files),
+            "part_columns": ["name", "rows", "failed", "size_bytes", "sha256"],
+            "parts": [
+                [part_name(part.shard, self.format), part.rows, part.failed, part.size_bytes, part.sha256]
+                for part in parts
+            ],
+        }
+        data = (json.dumps(manifest, indent=None, separators=(",", ":")) + "\n").encode()
+        return self.storage.create_exclusive(SUCCESS, data, self.attempts)
+
+    def sweep_attempts(self) -> None:
+        """Deletes attempt files that killed workers left. The folder stays: a live writer may still need it."""
+        for info in list(self.storage.list(self.attempts)):
+            self.storage.delete(info.path)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes or replaces one file of the output whole."""
+        self.storage.replace(name, data)
+
+    def read(self, name: str) -> bytes:
+        return self.storage.read_bytes(name)
+
+    def delete(self, name: str) -> None:
+        self.storage.delete(name)
+
+    def _read(self, name: str) -> bytes | None:
+        return self.storage.read_bytes(name) if self.storage.exists(name) else None
+
+    # -- replacing parts after a retry, rolled forward after a crash
+
+    def stage_part(self, shard: int, data: bytes) -> None:
+        """Writes a replacement beside the output; nothing changes until `begin_retry`."""
+        self.storage.make_dirs("_work/retry")
+        self.storage.replace(f"_work/retry/{part_name(shard, self.format)}", data)
+
+    def begin_retry(self, receipts: Sequence[str]) -> None:
+        """The point of no return: from here every later run finishes the replacement first."""
+        self.write(RETRY_JOURNAL, json.dumps({"receipts": list(receipts)}).encode())
+
+    def finish_retry(self) -> list[str]:
+        """Moves staged parts into place if a retry was begun; returns the receipts of the parts it replaced."""
+        data = self._read(RETRY_JOURNAL)
+        if data is None:
+            return []
+        receipts: list[str] = json.loads(data)["receipts"]
+        self.delete(SUCCESS)
+        for line in receipts:
+            name = part_name(int(json.loads(line)["shard"]), self.format)
+            staged = f"_work/retry/{name}"
+            if self.storage.exists(staged):
+                self.storage.replace(f"data/{name}", self.storage.read_bytes(staged))
+        self.save_receipts(receipts)
+        self.delete(RETRY_JOURNAL)
+        self.storage.delete_prefix("_work/retry")
+        return receipts
+
+
+def check_output_is_ours(ledger: Ledger) -> None:
+    """Refuses a `data/` folder with files of somebody else."""
+    if foreign := ledger.foreign_files():
+        raise DataError(
+            f"output.path: {ledger.url}/data holds files that hfray did not write ({', '.join(foreign[:3])}); "
+            "choose another output.path"
+        )

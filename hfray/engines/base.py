@@ -1,0 +1,51 @@
+"""The contract of an engine: items in, outputs out, in order. Knows tensors and tokens; not text, rows or Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+from hfray.errors import ItemError
+from hfray.types import Item, Output
+
+Outputs = list[Output | ItemError]
+
+
+@dataclass(slots=True)
+class EngineStats:
+    """What an engine counted since it was made. Tokens are model positions, padding apart."""
+
+    items: int = 0
+    computed_items: int = 0
+    """Without those answered by an equal item."""
+    batches: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+    """Positions computed, padding included."""
+    generated_tokens: int = 0
+    seconds: float = 0.0
+    """Time in which the model's thread worked."""
+    out_of_memory: int = 0
+
+
+class Engine(Protocol):
+    """One thread owns the model; everybody else submits to it."""
+
+    stats: EngineStats
+
+    def submit(self, items: Sequence[Item]) -> Future[Outputs]:
+        """Queues the items of one caller; the future holds one output or ItemError per item, in order.
+
+        Raises (through the future) EngineError when the model or device itself is lost.
+        """
+        ...
+
+    def run(self, items: Sequence[Item]) -> Outputs:
+        """`submit` and wait."""
+        ...
+
+    def close(self) -> None:
+        """Ends the thread; pending futures fail with EngineError."""
+        ...

@@ -1,0 +1,271 @@
+"""The batch engine: length-sorted batches under a token budget, order restored. Knows items; not text, not rows.
+
+One thread owns the model; callers submit and wait on a future. Whatever waits is taken together, so that a few
+small requests share a batch, while a whole shard already fills many.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from hfray.engines import generate
+from hfray.engines.base import EngineStats, Outputs
+from hfray.engines.forward import cost_tokens, run_batch
+from hfray.engines.reuse import OutputCache, group_equal
+from hfray.errors import EngineError, ItemError
+from hfray.models.load import LoadedModel
+from hfray.types import Item, Output, Pool
+
+CPU_BATCH_TOKENS = 2048  # activations of a larger batch fall out of the processor's cache
+GPU_BATCH_TOKENS = 16384
+LEAST_FILL = 0.9
+MERGE_BATCHES = 16  # submissions are taken together up to this many full batches
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+_DEVICE_LOST = ("CUDA error", "device-side assert", "unspecified launch failure", "NCCL error")
+
+
+@dataclass(slots=True)
+class _Request:
+    items: Sequence[Item]
+    future: Future[Outputs]
+
+
+class BatchEngine:
+    """Runs forward items and static generation batches of one model.
+
+    Out of memory halves the token budget and goes on; any other failure splits the batch until the guilty item
+    stands alone and becomes an ItemError.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, *, max_batch_tokens: int | Literal["auto"] = "auto", max_batch_items: int = 1024
+    ) -> None:
+        self.stats = EngineStats()
+        self._loaded = loaded
+        auto = CPU_BATCH_TOKENS if loaded.device.type == "cpu" else GPU_BATCH_TOKENS
+        self._max_batch_tokens = auto if max_batch_tokens == "auto" else max_batch_tokens
+        self._max_batch_items = max_batch_items
+        self._vocab_size = _vocab_size(loaded.model)
+        self._cache = OutputCache()
+        self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="hfray-engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, items: Sequence[Item]) -> Future[Outputs]:
+        future: Future[Outputs] = Future()
+        if self._closed.is_set():
+            future.set_exception(EngineError("the engine is closed"))
+        else:
+            self._queue.put(_Request(items, future))
+        return future
+
+    def run(self, items: Sequence[Item]) -> Outputs:
+        return self.submit(items).result()
+
+    def close(self) -> None:
+        if not self._closed.is_set():
+            self._closed.set()
+            self._queue.put(None)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    @property
+    def max_batch_tokens(self) -> int:
+        """The budget in force; lower than the one asked for after an out-of-memory."""
+        return self._max_batch_tokens
+
+    def _serve(self) -> None:
+        with torch.inference_mode():
+            while (requests := self._next_requests()) is not None:
+                started = time.perf_counter()
+                try:
+                    outputs = self._run_all([item for request in requests for item in request.items])
+                except BaseException as error:
+                    for request in requests:
+                        request.future.set_exception(_as_engine_error(error))
+                    continue
+                finally:
+                    self.stats.seconds += time.perf_counter() - started
+                start = 0
+                for request in requests:
+                    request.future.set_result(outputs[start : start + len(request.items)])
+                    start += len(request.items)
+        while not self._queue.empty():
+            request = self._queue.get()
+            if request is not None:
+                request.future.set_exception(EngineError("the engine was closed before it ran this"))
+
+    def _next_requests(self) -> list[_Request] | None:
+        first = self._queue.get()
+        if first is None:
+            return None
+        requests = [first]
+        room = self._max_batch_tokens * MERGE_BATCHES - sum(map(self._cost, first.items))
+        while room > 0 and not self._queue.empty():
+            request = self._queue.get()
+            if request is None:
+                self._queue.put(None)
+                break
+            requests.append(request)
+            room -= sum(map(self._cost, request.items))
+        return requests
+
+    def _run_all(self, items: list[Item]) -> Outputs:
+        """Deduplicates, groups what may share a batch, runs, and puts every output back in its place."""
+        self.stats.items += len(items)
+        unique = group_equal(items)
+        results: list[Output | ItemError | None] = [None] * len(unique)
+        groups: dict[Any, list[int]] = {}
+        for number, (item, key, _) in enumerate(unique):
+            cached = self._cache.get(key) if item.reuse == "job" else None
+            if cached is not None:
+                results[number] = cached
+            elif (problem := self._problem(item)) is not None:
+                results[number] = problem
+            else:
+                groups.setdefault(_batch_key(item), []).append(number)
+        for numbers in groups.values():
+            self._run_group(unique, numbers, results)
+        outputs: list[Output | ItemError | None] = [None] * len(items)
+        for (item, key, places), result in zip(unique, results, strict=True):
+            if item.reuse == "job" and isinstance(result, dict):
+                self._cache.put(key, result)
+            for place in places:
+                outputs[place] = result
+        return [_present(output) for output in outputs]
+
+    def _run_group(
+        self, unique: list[tuple[Item, bytes, list[int]]], numbers: list[int], results: list[Output | ItemError | None]
+    ) -> None:
+        # Longest first: an out-of-memory shows in the first batch, not in the last.
+        pending = sorted(numbers, key=lambda number: -self._cost(unique[number][0]))
+        costs = [self._cost(unique[number][0]) for number in pending]
+        start = 0
+        while start < len(pending):
+            stop = self._batch_end(costs, start)
+            done = self._run_batch([unique[number][0] for number in pending[start:stop]])
+            if done is None:  # out of memory: the budget is smaller now, try again from the same place
+                continue
+            for number, output in zip(pending[start:stop], done, strict=True):
+                results[number] = output
+            start = stop
+
+    def _batch_end(self, costs: Sequence[int], start: int) -> int:
+        """Where a batch of descending costs that begins at `start` ends: at the budget, or earlier where a batch that
+        is worth its launch would have to pad by more than a tenth to take the next item."""
+        longest = costs[start]
+        stop = min(len(costs), start + max(1, min(self._max_batch_items, self._max_batch_tokens // longest)))
+        enough = start + max(1, self._max_batch_tokens // longest // 4)
+        for end in range(enough, stop):
+            if costs[end] < longest * LEAST_FILL:
+                return end
+        return stop
+
+    def _run_batch(self, items: list[Item]) -> Outputs | None:
+        """The outputs; None when memory ran out and the budget was lowered. Raises EngineError for a lost device."""
+        try:
+            outputs = run_batch(self._loaded, items)
+        except Exception as error:
+            if _is_out_of_memory(error):
+                return self._out_of_memory(items)
+            if any(sign in str(error) for sign in _DEVICE_LOST):
+                raise EngineError(f"the device is lost: {str(error).splitlines()[0]}") from error
+            if len(items) == 1:
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                return [ItemError(f"the model failed on this input: {reason[:300]}", type="ModelFailure")]
+            middle = len(items) // 2
+            halves = [self._run_batch(items[:middle]), self._run_batch(items[middle:])]
+            return None if None in halves else [output for half in halves for output in half or ()]
+        self._count(items, outputs)
+        return [_finite(output) for output in outputs]
+
+    def _out_of_memory(self, items: list[Item]) -> Outputs | None:
+        self.stats.out_of_memory += 1
+        if self._loaded.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(items) == 1:
+            message = f"the device has too little memory for this input alone ({self._cost(items[0]):,} tokens)"
+            return [ItemError(message, type="OutOfMemory")]
+        self._max_batch_tokens = max(1, len(items) * max(map(self._cost, items)) // 2)
+        return None
+
+    def _count(self, items: list[Item], outputs: list[Output]) -> None:
+        stats = self.stats
+        stats.batches += 1
+        stats.computed_items += len(items)
+        lengths = [cost_tokens(item) for item in items]
+        stats.tokens += sum(lengths)
+        stats.padded_tokens += max(lengths) * len(lengths)
+        if items[0].generation is not None:
+            stats.generated_tokens += sum(len(output["tokens"]) for output in outputs)
+
+    def _cost(self, item: Item) -> int:
+        return cost_tokens(item) if item.generation is None else generate.cost_tokens(item)
+
+    def _problem(self, item: Item) -> ItemError | None:
+        """What would fail, or on a GPU lose the device, in the embedding look-up."""
+        ids = item.inputs.get("input_ids")
+        if ids is None:
+            return None
+        if len(ids) == 0:
+            return ItemError("the input has no tokens", type="EmptyInput")
+        if self._vocab_size is not None and (int(ids.max()) >= self._vocab_size or int(ids.min()) < 0):
+            return ItemError(
+                f"token id {int(ids.max())} is outside the model's vocabulary of {self._vocab_size}; "
+                "tokenizer and model do not belong together",
+                type="TokenOutOfRange",
+            )
+        return None
+
+
+def _batch_key(item: Item) -> Any:
+    reduce = item.reduce
+    pooling = (reduce.mode, reduce.normalize) if isinstance(reduce, Pool) else None
+    shape = item.inputs["pixel_values"].shape if item.kind == "image" else None
+    generation = None if item.generation is None else generate.generation_key(item.generation)
+    return (item.kind, type(reduce), pooling, shape, item.adapter, generation, tuple(item.inputs))
+
+
+def _finite(output: Output) -> Output | ItemError:
+    for name, value in output.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
+            return ItemError(f"the model's {name} are not finite numbers", type="NonFiniteOutput")
+    return output
+
+
+def _present(output: Output | ItemError | None) -> Output | ItemError:
+    if output is None:
+        raise EngineError("the engine lost an item; this is a mistake in hfray")
+    return output
+
+
+def _vocab_size(model: Any) -> int | None:
+    try:
+        return int(model.get_input_embeddings().num_embeddings)
+    except (AttributeError, NotImplementedError):
+        return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _OUT_OF_MEMORY)
+
+
+def _as_engine_error(error: BaseException) -> EngineError:
+    if isinstance(error, EngineError):
+        return error
+    wrapped = EngineError(f"the engine failed: {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped

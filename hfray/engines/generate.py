@@ -1,0 +1,246 @@
+"""One static batch of prompts, padded, through a model's `generate`. Knows tensors and tokens; not text, not queues.
+
+Every setting comes from the items. Of the model's own generation settings only those count that belong to its
+vocabulary: start, padding and begin tokens, a forced end, tokens it must not produce.
+
+Sampling adds Gumbel noise to the log-probabilities and takes the largest, which draws exactly from their softmax
+(E. J. Gumbel 1954; Maddison, Tarlow, Minka 2014, arXiv:1411.0030). Each row has its own generator, so a row's text
+depends on its seed and not on what shares its batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import GenerationConfig
+from transformers.generation import (
+    EncoderNoRepeatNGramLogitsProcessor,
+    ForcedBOSTokenLogitsProcessor,
+    ForcedEOSTokenLogitsProcessor,
+    LogitsProcessor,
+    LogitsProcessorList,
+    MinNewTokensLengthLogitsProcessor,
+    MinPLogitsWarper,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    SuppressTokensAtBeginLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from hfray.types import GenerationParams, Item, Output, StopMatcher
+
+
+def generation_key(params: GenerationParams) -> Hashable:
+    """Equal for items that may share a batch: everything but the seed and the stop strings."""
+    return replace(params, seed=0, stop=None)
+
+
+def cost_tokens(item: Item) -> int:
+    """Positions that an item may occupy: prompt plus new tokens, once per beam."""
+    params = _params(item)
+    return (item.num_tokens + params.max_new_tokens) * params.num_beams
+
+
+def generate_batch(model: Any, items: Sequence[Item], device: Any) -> list[Output]:
+    """One output per item, in order: {"tokens": int64 [num_new_tokens], "finish": "stop" | "length"}.
+
+    The items are of one kind and of one `generation_key`. "stop": an end-of-sequence token (kept in `tokens`) or a
+    stop string ended the text. Raises ValueError for a mixed batch, and what the model raises.
+    """
+    if not items:
+        return []
+    params = _params(items[0])
+    if len({(item.kind, generation_key(_params(item))) for item in items}) > 1:
+        raise ValueError("a batch must hold one kind and one generation_key")
+    config = _config(model, params)
+    causal = items[0].kind == "causal"
+    ids, mask = _pad(items, config.pad_token_id, left=causal)
+    ids, mask = ids.to(device), mask.to(device)
+    start = ids.shape[1] if causal else 1  # a decoder begins with its start token
+    matchers = [_params(item).stop for item in items]
+    stopping = _StopStrings(matchers, start, num_beams=params.num_beams) if any(matchers) else None
+    with _generation_config(model, config) as own:
+        generated = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=config,
+            logits_processor=_processors(own, items, params, ids, mask, start),
+            stopping_criteria=StoppingCriteriaList([stopping] if stopping else []),
+        )
+    sequences = generated.sequences[:, start:].cpu().numpy()
+    beams = None if params.num_beams == 1 else (generated.beam_indices >= 0).sum(dim=1).tolist()
+    outputs: list[Output] = []
+    for row, sequence in enumerate(sequences):
+        ends = np.isin(sequence, params.eos_token_ids)
+        length = int(ends.argmax()) + 1 if ends.any() else len(sequence)
+        if beams is not None:
+            length = beams[row]
+        elif stopping is not None:
+            length = min(length, stopping.lengths.get(row, length))
+        tokens = sequence[:length].astype(np.int64)
+        matcher = matchers[row]
+        ended = length > 0 and (bool(ends[length - 1]) or (matcher is not None and matcher(tokens.tolist())))
+        outputs.append({"tokens": tokens, "finish": "stop" if ended else "length"})
+    return outputs
+
+
+class GumbelNoise(LogitsProcessor):  # type: ignore[misc]
+    """Adds standard Gumbel noise to scores [rows, vocabulary]; the largest is then a draw from their softmax.
+
+    One generator per row, seeded with the row's seed. In float64: float32 has so few numbers near 0 that in a large
+    vocabulary some token would draw exactly 0, infinite noise, every few hundred steps.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: Any) -> None:
+        self._generators = [torch.Generator(device=device).manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        exponential = torch.empty(scores.shape, dtype=torch.float64, device=scores.device)
+        for row, generator in zip(exponential, self._generators, strict=True):
+            row.exponential_(generator=generator)
+        return scores.double() - exponential.clamp_(min=torch.finfo(torch.float64).tiny).log_()
+
+
+class _WithoutPadding(LogitsProcessor):  # type: ignore[misc]
+    """Shows another processor padding as a token outside the vocabulary, which it then leaves alone.
+
+    Otherwise n-grams of padding would count, and a padding token that is also a real one would be penalised.
+    """
+
+    def __init__(self, inner: LogitsProcessor, num_padding: Any) -> None:
+        self._inner = inner
+        self._num_padding = num_padding[:, None]
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device)[None, :]
+        return self._inner(input_ids.masked_fill(positions < self._num_padding, scores.shape[-1]), scores)
+
+
+class _StopStrings(StoppingCriteria):  # type: ignore[misc]
+    """Ends a row when its matcher says so, and remembers how many new tokens it had then.
+
+    Beam search asks about candidates, several per item in order; nothing is remembered of them.
+    """
+
+    def __init__(self, matchers: Sequence[StopMatcher | None], start: int, *, num_beams: int) -> None:
+        self.lengths: dict[int, int] = {}
+        self._matchers = matchers
+        self._start = start
+        self._beams = num_beams > 1
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        per_item = input_ids.shape[0] // len(self._matchers)
+        done = [row in self.lengths for row in range(input_ids.shape[0])]
+        tokens = input_ids[:, self._start :].tolist()
+        for row, new_tokens in enumerate(tokens):
+            matcher = self._matchers[row // per_item]
+            if not done[row] and matcher is not None and matcher(new_tokens):
+                done[row] = True
+                if not self._beams:
+                    self.lengths[row] = len(new_tokens)
+        return torch.tensor(done, dtype=torch.bool, device=input_ids.device)
+
+
+def _params(item: Item) -> GenerationParams:
+    if item.generation is None:
+        raise ValueError(f"an item of kind {item.kind} needs generation parameters")
+    return item.generation
+
+
+def _pad(items: Sequence[Item], pad_token_id: int, *, left: bool) -> tuple[Any, Any]:
+    """Ids and attention mask, both int64 [items, longest]."""
+    longest = max(item.num_tokens for item in items)
+    ids = np.full((len(items), longest), pad_token_id, dtype=np.int64)
+    mask = np.zeros((len(items), longest), dtype=np.int64)
+    for row, item in enumerate(items):
+        place = slice(longest - item.num_tokens, longest) if left else slice(0, item.num_tokens)
+        ids[row, place] = item.inputs["input_ids"]
+        mask[row, place] = 1
+    return torch.from_numpy(ids), torch.from_numpy(mask)
+
+
+def _config(model: Any, params: GenerationParams) -> GenerationConfig:
+    own = model.generation_config
+    eos = list(params.eos_token_ids)
+    pad = own.pad_token_id if own.pad_token_id is not None else (eos[0] if eos else 0)
+    settings: dict[str, Any] = {}
+    if params.num_beams > 1:
+        settings.update(length_penalty=params.length_penalty, early_stopping=params.early_stopping)
+    return GenerationConfig(
+        max_new_tokens=params.max_new_tokens,
+        num_beams=params.num_beams,
+        do_sample=False,
+        use_cache=True,
+        return_dict_in_generate=True,
+        eos_token_id=eos or None,
+        pad_token_id=pad,
+        bos_token_id=own.bos_token_id,
+        decoder_start_token_id=own.decoder_start_token_id,
+        **settings,
+    )
+
+
+@contextmanager
+def _generation_config(model: Any, config: GenerationConfig) -> Iterator[GenerationConfig]:
+    """Puts `config` in place of the model's own settings, which `generate` would fill all gaps from; yields those."""
+    holder = model.get_base_model() if hasattr(model, "get_base_model") else model  # PEFT wraps the model
+    own = holder.generation_config
+    holder.generation_config = config
+    try:
+        yield own
+    finally:
+        holder.generation_config = own
+
+
+def _processors(
+    own: GenerationConfig, items: Sequence[Item], params: GenerationParams, ids: Any, mask: Any, start: int
+) -> LogitsProcessorList:
+    """What `generate` itself would build, in its order, and the noise."""
+    device = ids.device
+    num_padding = (mask == 0).sum(dim=1) if items[0].kind == "causal" else torch.zeros_like(mask[:, 0])
+    num_padding = num_padding.repeat_interleave(params.num_beams)
+    eos = torch.tensor(params.eos_token_ids, device=device) if params.eos_token_ids else None
+    processors = LogitsProcessorList()
+    if params.repetition_penalty != 1.0:
+        processors.append(_WithoutPadding(RepetitionPenaltyLogitsProcessor(params.repetition_penalty), num_padding))
+    if params.no_repeat_ngram_size > 0:
+        processors.append(_WithoutPadding(NoRepeatNGramLogitsProcessor(params.no_repeat_ngram_size), num_padding))
+    if items[0].kind == "seq2seq" and own.encoder_no_repeat_ngram_size:
+        processors.append(EncoderNoRepeatNGramLogitsProcessor(own.encoder_no_repeat_ngram_size, ids))
+    if own.bad_words_ids is not None:
+        processors.append(NoBadWordsLogitsProcessor(own.bad_words_ids, eos))
+    if params.min_new_tokens > 0 and eos is not None:
+        processors.append(MinNewTokensLengthLogitsProcessor(start, params.min_new_tokens, eos, device=device))
+    if params.forced_bos_token_id is not None:
+        processors.append(ForcedBOSTokenLogitsProcessor(params.forced_bos_token_id))
+    if own.forced_eos_token_id is not None:
+        last = start + params.max_new_tokens
+        processors.append(ForcedEOSTokenLogitsProcessor(last, own.forced_eos_token_id, device=device))
+    if own.suppress_tokens is not None:
+        processors.append(SuppressTokensLogitsProcessor(own.suppress_tokens, device=device))
+    if own.begin_suppress_tokens is not None:
+        begin = start + (params.forced_bos_token_id is not None)
+        processors.append(SuppressTokensAtBeginLogitsProcessor(own.begin_suppress_tokens, begin, device=device))
+    if params.temperature == 0:
+        return processors
+    if params.temperature != 1.0:
+        processors.append(TemperatureLogitsWarper(params.temperature))
+    if params.top_k > 0:
+        processors.append(TopKLogitsWarper(params.top_k))
+    if params.top_p < 1.0:
+        processors.append(TopPLogitsWarper(params.top_p))
+    if params.min_p > 0:
+        processors.append(MinPLogitsWarper(params.min_p))
+    processors.append(GumbelNoise([_params(item).seed for item in items], device))
+    return processors

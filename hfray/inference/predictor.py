@@ -1,0 +1,92 @@
+"""Joins a task and an engine: rows in, results out, in order. The batch worker and the Serve replica hold the same
+class, so that a row gets the same answer offline and online. Knows neither Ray nor files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hfray.engines.base import Engine, Outputs
+from hfray.errors import EngineError, ItemError, RowError
+from hfray.tasks.base import Task
+from hfray.types import Encoded, Item, Output, Result, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Rows on their way through the engine."""
+
+    encoded: list[Encoded | RowError]
+    future: Future[Outputs]
+
+    def item_lengths(self) -> list[int]:
+        """Tokens of every item, for the report's histogram."""
+        return [item.num_tokens for each in self.encoded if isinstance(each, Encoded) for item in each.items]
+
+
+class Predictor:
+    """`submit` encodes and queues, `finish` waits and decodes; `predict` is both."""
+
+    def __init__(self, task: Task, engine: Engine, *, seed: int = 0) -> None:
+        self.task = task
+        self.engine = engine
+        self._seed = seed
+
+    def predict(self, rows: Sequence[Row], positions: Sequence[int] | None = None) -> list[Result | RowError]:
+        """One result or RowError per row, in order. `positions` are the rows' numbers in the job (for seeds)."""
+        return self.finish(self.submit(rows, positions))
+
+    def submit(self, rows: Sequence[Row], positions: Sequence[int] | None = None, options: Any = None) -> Pending:
+        encoded = self.task.encode(rows, options)
+        if len(encoded) != len(rows):
+            raise EngineError(f"task {self.task.name} encoded {len(rows)} rows to {len(encoded)}; a mistake in hfray")
+        if self.task.mode == "generate":
+            where = positions if positions is not None else range(len(rows))
+            encoded = [self._seeded(each, position) for each, position in zip(encoded, where, strict=True)]
+        items = [item for each in encoded if isinstance(each, Encoded) for item in each.items]
+        return Pending(encoded, self.engine.submit(items))
+
+    def finish(self, pending: Pending) -> list[Result | RowError]:
+        """Raises EngineError when the model or its device is lost."""
+        outputs = pending.future.result()
+        results: list[Result | RowError] = []
+        start = 0
+        for each in pending.encoded:
+            if isinstance(each, RowError):
+                results.append(each)
+                continue
+            own = outputs[start : start + len(each.items)]
+            start += len(each.items)
+            results.append(self._decode(own, each.carry))
+        return results
+
+    def _decode(self, outputs: Sequence[Output | ItemError], carry: Any) -> Result | RowError:
+        for output in outputs:
+            if isinstance(output, ItemError):
+                return output
+        try:
+            return self.task.decode([output for output in outputs if not isinstance(output, ItemError)], carry)
+        except RowError as error:
+            return error
+
+    def _seeded(self, encoded: Encoded | RowError, position: int) -> Encoded | RowError:
+        """Every sampled item gets a seed from the job's seed, its row's position and its number in the row."""
+        if isinstance(encoded, RowError):
+            return encoded
+        items = tuple(self._with_seed(item, position, number) for number, item in enumerate(encoded.items))
+        return replace(encoded, items=items)
+
+    def _with_seed(self, item: Item, position: int, sample: int) -> Item:
+        params = item.generation
+        if params is None or params.deterministic:
+            return item
+        return replace(item, generation=replace(params, seed=row_seed(self._seed ^ params.seed, position, sample)))
+
+
+def row_seed(seed: int, position: int, sample: int) -> int:
+    """A seed below 2**63 that depends on nothing but its arguments."""
+    digest = hashlib.blake2b(f"{seed}:{position}:{sample}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1

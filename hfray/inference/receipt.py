@@ -1,0 +1,289 @@
+"""What a worker says about one committed shard, and the sum of many. Knows plain numbers; not Ray, tensors or files.
+
+A receipt is the row that comes back through Ray Data for each shard, so it is small whatever the shard holds;
+`Totals` adds a million of them up in constant memory.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from hfray.errors import DataError
+
+LENGTH_BINS = (
+    8,
+    16,
+    24,
+    32,
+    48,
+    64,
+    96,
+    128,
+    192,
+    256,
+    384,
+    512,
+    768,
+    1024,
+    1536,
+    2048,
+    3072,
+    4096,
+    8192,
+    16384,
+    32768,
+)
+"""Largest token count of each bin, inclusive; one more bin, without an end, follows."""
+
+NUM_SCORE_BINS = 20
+"""Equal bins over 0..1; a score of exactly 1 counts in the last."""
+
+MAX_LABELS = 50
+"""Labels that one receipt counts apart."""
+
+MAX_TOTAL_LABELS = 500
+"""Labels that `Totals` keeps when it has to forget some."""
+
+MAX_POINTS = 300
+"""Most points of a throughput series."""
+
+
+def count_lengths(lengths: Iterable[int]) -> tuple[int, ...]:
+    """Token counts of items -> how many fall into each of the len(LENGTH_BINS) + 1 bins."""
+    bins = np.searchsorted(LENGTH_BINS, np.fromiter(lengths, dtype=np.int64), side="left")
+    return tuple(np.bincount(bins, minlength=len(LENGTH_BINS) + 1).tolist())
+
+
+def count_scores(scores: Iterable[float]) -> tuple[int, ...]:
+    """Scores -> how many fall into each of NUM_SCORE_BINS; () without any.
+
+    A score outside 0..1 counts in the nearest bin, NaN nowhere.
+    """
+    values = np.fromiter(scores, dtype=np.float64)
+    values = values[~np.isnan(values)]
+    if not values.size:
+        return ()
+    # Rounded first: 0.15 / 0.05 is 2.9999999999999996 in floating point, and belongs to bin 3.
+    bins = np.floor(np.round(np.clip(values, 0, 1) * NUM_SCORE_BINS, 9)).astype(np.int64)
+    return tuple(np.bincount(np.minimum(bins, NUM_SCORE_BINS - 1), minlength=NUM_SCORE_BINS).tolist())
+
+
+def count_labels(labels: Iterable[str]) -> dict[str, int]:
+    """The MAX_LABELS most frequent labels with their counts, most frequent first, all others together under ""."""
+    counts: dict[str, int] = {}
+    for label in labels:
+        counts[label] = counts.get(label, 0) + 1
+    clean: dict[str, int] = {}
+    for label, count in counts.items():  # a lone surrogate in a model's labels would not survive JSON
+        key = label.encode("utf-8", "replace").decode("utf-8")
+        clean[key] = clean.get(key, 0) + count
+    return most_frequent(clean, MAX_LABELS)
+
+
+def most_frequent(counts: Mapping[str, int], limit: int) -> dict[str, int]:
+    """The `limit` largest counts, largest first, ties by name; the others summed under ""."""
+    named = sorted(((name, count) for name, count in counts.items() if name), key=lambda pair: (-pair[1], pair[0]))
+    rest = counts.get("", 0) + sum(count for _, count in named[limit:])
+    return dict(named[:limit]) | ({"": rest} if rest else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """One committed shard."""
+
+    shard: int
+    rows: int
+    failed: int
+    size_bytes: int
+    """Of the part's file."""
+    sha256: str
+    """Of the part's file, in hexadecimal."""
+    tokens: int = 0
+    """Model positions, padding apart."""
+    padded_tokens: int = 0
+    """Model positions computed, padding included."""
+    generated_tokens: int = 0
+    busy_s: float = 0.0
+    """Seconds in which the model's thread worked on this shard."""
+    started_at: float = 0.0
+    """Unix time."""
+    ended_at: float = 0.0
+    """Unix time of the commit."""
+    worker: str = ""
+    adopted: bool = False
+    """The part was found, not computed."""
+    truncated: int = 0
+    """Items cut to the model's length."""
+    lengths: tuple[int, ...] = ()
+    """As `count_lengths` makes it."""
+    labels: Mapping[str, int] = field(default_factory=dict)
+    """As `count_labels` makes it."""
+    scores: tuple[int, ...] = ()
+    """As `count_scores` makes it."""
+    error_types: Mapping[str, int] = field(default_factory=dict)
+    """Failed rows by `RowError.type`."""
+
+    def to_json(self) -> str:
+        """One compact line."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Receipt:
+        """Raises DataError for anything that `to_json` did not write; keys of a later version are ignored."""
+        try:
+            return _adapter().validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise DataError(f"not a receipt of a shard: {f'{where}: ' if where else ''}{first['msg']}") from None
+
+
+@cache
+def _adapter() -> TypeAdapter[Receipt]:
+    return TypeAdapter(Receipt)
+
+
+class Throughput:
+    """Rows and tokens over time in at most MAX_POINTS bins; the bin width doubles whenever more would be needed.
+
+    A shard's rows are spread evenly over the time it took: counted at its commit they would draw a comb.
+    """
+
+    def __init__(self) -> None:
+        self.bin_s = 1.0
+        self.started_at = math.inf
+        """Unix time of the left edge of the first bin."""
+        self.ended_at = -math.inf
+        self._first_at = math.inf
+        self._rows: list[float] = []
+        self._tokens: list[float] = []
+
+    @property
+    def span_s(self) -> float:
+        """Seconds from the first shard's start to the last one's end."""
+        return max(0.0, self.ended_at - self._first_at) if self._rows else 0.0
+
+    def add(self, started_at: float, ended_at: float, rows: int, tokens: int) -> None:
+        """Counts a shard. Workers' clocks and arrivals may be in any order."""
+        ended_at = max(started_at, ended_at)
+        if not self._rows:
+            self.started_at = self._first_at = started_at
+        self._first_at = min(self._first_at, started_at)
+        self.ended_at = max(self.ended_at, ended_at)
+        while self._bins_before(started_at) + self._bins_after(self.ended_at) > MAX_POINTS:
+            self._double()
+        if before := self._bins_before(started_at):
+            self._rows[:0] = self._tokens[:0] = [0.0] * before
+            self.started_at -= before * self.bin_s
+        missing = self._bins_after(self.ended_at) - len(self._rows)
+        self._rows.extend([0.0] * missing)
+        self._tokens.extend([0.0] * missing)
+        self._spread(started_at - self.started_at, ended_at - self.started_at, rows, tokens)
+
+    def points(self) -> tuple[tuple[float, float, float], ...]:
+        """(seconds since the start, rows per second, tokens per second) at the middle of each bin."""
+        total_s = self.ended_at - self.started_at
+        points = []
+        for index, (rows, tokens) in enumerate(zip(self._rows, self._tokens, strict=True)):
+            left = index * self.bin_s
+            # The last bin is as wide as what has passed of it; a job of no duration counts as one bin.
+            width = min(self.bin_s, total_s - left) if total_s > left else self.bin_s
+            points.append((left + width / 2, rows / width, tokens / width))
+        return tuple(points)
+
+    def _bins_before(self, at: float) -> int:
+        return max(0, math.ceil((self.started_at - at) / self.bin_s))
+
+    def _bins_after(self, at: float) -> int:
+        return max(1, math.ceil((at - self.started_at) / self.bin_s))
+
+    def _double(self) -> None:
+        self.bin_s *= 2
+        self._rows, self._tokens = _pairs(self._rows), _pairs(self._tokens)
+
+    def _spread(self, start_s: float, end_s: float, rows: int, tokens: int) -> None:
+        first = min(int(start_s // self.bin_s), len(self._rows) - 1)
+        last = min(max(first, math.ceil(end_s / self.bin_s) - 1), len(self._rows) - 1)
+        for index in range(first, last + 1):
+            inside_s = min(end_s, (index + 1) * self.bin_s) - max(start_s, index * self.bin_s)
+            share = 1.0 if first == last else inside_s / (end_s - start_s)
+            self._rows[index] += rows * share
+            self._tokens[index] += tokens * share
+
+
+def _pairs(values: Sequence[float]) -> list[float]:
+    return [sum(values[index : index + 2]) for index in range(0, len(values), 2)]
+
+
+@dataclass(slots=True)
+class Totals:
+    """The sum of receipts, in memory that does not grow with their number (but with that of workers)."""
+
+    shards: int = 0
+    adopted_shards: int = 0
+    rows: int = 0
+    adopted_rows: int = 0
+    failed: int = 0
+    computed_failed: int = 0
+    """`failed` of this session's own shards."""
+    size_bytes: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+    generated_tokens: int = 0
+    computed_tokens: int = 0
+    """`tokens` of this session's own shards."""
+    truncated: int = 0
+    busy_s: float = 0.0
+    """Of this session's own shards, over all workers."""
+    lengths: list[int] = field(default_factory=lambda: [0] * (len(LENGTH_BINS) + 1))
+    scores: list[int] = field(default_factory=lambda: [0] * NUM_SCORE_BINS)
+    labels: dict[str, int] = field(default_factory=dict)
+    """Label to count; "" stands for all that was not counted apart, so that with more than MAX_LABELS labels in a
+    shard a count is a lower bound."""
+    error_types: dict[str, int] = field(default_factory=dict)
+    workers: set[str] = field(default_factory=set)
+    """Those that computed a shard in this session."""
+    throughput: Throughput = field(default_factory=Throughput)
+    """Of this session's own shards."""
+
+    @property
+    def computed_rows(self) -> int:
+        """This session's own rows."""
+        return self.rows - self.adopted_rows
+
+    def add(self, receipt: Receipt) -> None:
+        self.shards += 1
+        self.rows += receipt.rows
+        self.failed += receipt.failed
+        self.size_bytes += receipt.size_bytes
+        self.tokens += receipt.tokens
+        self.padded_tokens += receipt.padded_tokens
+        self.generated_tokens += receipt.generated_tokens
+        self.truncated += receipt.truncated
+        for counts, more in ((self.lengths, receipt.lengths), (self.scores, receipt.scores)):
+            for index, count in enumerate(more):
+                counts[index] += count
+        self.labels = _merged(self.labels, receipt.labels)
+        self.error_types = _merged(self.error_types, receipt.error_types)
+        if receipt.adopted:
+            self.adopted_shards += 1
+            self.adopted_rows += receipt.rows
+            return
+        self.computed_failed += receipt.failed
+        self.computed_tokens += receipt.tokens
+        self.busy_s += receipt.busy_s
+        self.workers.add(receipt.worker)
+        self.throughput.add(receipt.started_at, receipt.ended_at, receipt.rows, receipt.tokens)
+
+
+def _merged(counts: dict[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    for name, count in more.items():
+        counts[name] = counts.get(name, 0) + count
+    return counts if len(counts) <= 2 * MAX_TOTAL_LABELS else most_frequent(counts, MAX_TOTAL_LABELS)

@@ -1,0 +1,81 @@
+"""Everything about a score job that can be wrong before a worker starts: model, task, columns, expression, files.
+
+Knows the spec and the first bytes of the files; starts nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from hfray.data.columns import Columns
+from hfray.data.formats import FORMATS
+from hfray.data.plan import Plan
+from hfray.data.where import Where, compile_where
+from hfray.models.info import check_model, model_info
+from hfray.models.load import load_processor
+from hfray.models.source import ModelSource, resolve_source
+from hfray.spec.score import ScoreJob
+from hfray.tasks import TASKS
+from hfray.tasks.base import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the checks found out and the run needs again."""
+
+    job: ScoreJob
+    source: ModelSource
+    task_class: type[Task]
+    task: Task
+    where: Where | None
+    labels: tuple[str, ...] | None
+    """The labels that replace the model's own, if the task's options name any."""
+
+    @property
+    def result_type(self) -> pa.DataType:
+        return self.task.result_type()
+
+
+def check_job(job: ScoreJob) -> Checked:
+    """Raises SpecError with everything that one look at configuration files can tell."""
+    where = None if job.input.where is None else compile_where(job.input.where)
+    task_class = TASKS[job.task.name]
+    source = resolve_source(job.model.path, job.model.revision)
+    adapter = None
+    if job.model.adapter is not None:
+        adapter = resolve_source(job.model.adapter, job.model.adapter_revision, kind="adapter")
+    config = check_model(source, task_class, adapter=adapter)
+    labels = getattr(job.task, "labels", None)
+    processor = load_processor(source, task_class)
+    info = model_info(source, config, tokenizer=processor.tokenizer, labels=labels)
+    task = task_class(job.task, processor, info)
+    return Checked(job, source, task_class, task, where, None if labels is None else tuple(labels))
+
+
+def check_columns(checked: Checked, plan: Plan) -> Columns:
+    """The renaming, with every column there that task, `where` and `metrics` need. Raises SpecError."""
+    job = checked.job
+    columns = columns_of(job, plan)
+    columns.require(checked.task_class.required_columns(job.task), f"task {job.task.name}")
+    if checked.where is not None:
+        columns.require(sorted(checked.where.columns), "input.where")
+    if job.metrics is not None:
+        columns.require([job.metrics.label], "metrics.label")
+    return columns
+
+
+def columns_of(job: ScoreJob, plan: Plan) -> Columns:
+    """The job's renaming over the plan's columns and what its format shows to a task alone."""
+    return Columns(job.input.columns, plan.schema, FORMATS[plan.indexes[0].file.format].payload)
+
+
+def identity_of_model(checked: Checked) -> dict[str, Any]:
+    """What the fingerprint remembers of the weights: the hub commit, or the folder's content."""
+    identity: dict[str, Any] = dict(checked.source.identity)
+    if checked.job.model.adapter is not None:
+        adapter = resolve_source(checked.job.model.adapter, checked.job.model.adapter_revision, kind="adapter")
+        identity["adapter"] = dict(adapter.identity)
+    return identity

@@ -1,0 +1,183 @@
+"""The Ray at hand: the one named by RAY_ADDRESS, one that this process is connected to already, or a new local one.
+
+Knows how to start and leave Ray quietly and closed to the outside; not what runs on it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hfray.data.storage import Storage
+from hfray.errors import DataError, SpecError
+
+OBJECT_STORE_BYTES = 256 * 2**20  # descriptors and receipts only; rows never enter the object store
+PROBE_TIMEOUT_S = 60
+_UNSAFE_SWITCHES = (
+    "RAY_DATA_AUTOLOAD_PICKLE_OBJECT_SCALAR",
+    "RAY_DATA_AUTOLOAD_PYEXTENSIONTYPE",
+    "RAY_DATA_WEBDATASET_ALLOW_UNSAFE_DESERIALIZATION",
+)
+
+
+class Cluster:
+    """Connected on first use; left on `close`, and shut down if it was started here."""
+
+    def __init__(self, *, debug: bool = False) -> None:
+        self._debug = debug
+        self._connected = False
+        self._owned = False
+        self.is_local = False
+        """Whether this process started it, so that no node can join."""
+
+    def connect(self) -> None:
+        """Raises SpecError when RAY_ADDRESS leads nowhere, or a switch is set that lets data files run code."""
+        if self._connected:
+            return
+        for switch in _UNSAFE_SWITCHES:
+            if os.environ.get(switch):
+                raise SpecError(f"{switch} is set: it lets a data file run code; unset it")
+        import ray
+
+        os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+        if not ray.is_initialized():
+            if os.environ.get("RAY_ADDRESS"):
+                self._join()
+            else:
+                self._start()
+            self._owned = True
+        self._quiet_ray_data()
+        self._connected = True
+
+    def close(self) -> None:
+        if self._connected and self._owned:
+            import ray
+
+            ray.shutdown()
+        self._connected = False
+
+    def total(self, resource: str) -> float:
+        """How much of a resource ("CPU", "GPU") all nodes have together."""
+        import ray
+
+        return float(ray.cluster_resources().get(resource, 0.0))
+
+    def num_nodes(self) -> int:
+        return len(self._nodes())
+
+    def probe(self, urls: Sequence[str], output: Storage) -> None:
+        """Shows that every node reads the input and sees what another node writes to the output.
+
+        Raises DataError naming the node and the path. A cluster of one node needs no probe.
+        """
+        nodes = self._nodes()
+        if len(nodes) < 2:
+            return
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        name = f"_work/probe-{uuid.uuid4().hex}"
+        output.replace(name, b"hfray")
+        try:
+            checks = {
+                node: ray.remote(num_cpus=0)(_probe_node)
+                .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+                .remote(list(urls)[:1], output, name)
+                for node in nodes
+            }
+            for node, check in checks.items():
+                problem = ray.get(check, timeout=PROBE_TIMEOUT_S)
+                if problem:
+                    raise DataError(
+                        f"node {nodes[node]} of the cluster cannot do the job: {problem}; "
+                        "input and output must be on storage that all nodes share"
+                    )
+        finally:
+            output.delete(name)
+
+    def _nodes(self) -> dict[str, str]:
+        import ray
+
+        return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+
+    def _join(self) -> None:
+        import ray
+
+        try:
+            ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=self._debug, logging_level=self._level())
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise SpecError(
+                f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}: no Ray cluster answers there ({str(error).splitlines()[0]}); "
+                "start it, or unset RAY_ADDRESS to run on this machine alone"
+            ) from None
+
+    def _start(self) -> None:
+        # Ray listens on all interfaces unless it believes to be on a platform without clusters.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        import ray
+
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=self._debug,
+            logging_level=self._level(),
+        )
+        self.is_local = True
+
+    def _level(self) -> int:
+        return logging.INFO if self._debug else logging.ERROR
+
+    def _quiet_ray_data(self) -> None:
+        from ray.data import DataContext
+
+        context = DataContext.get_current()
+        context.enable_progress_bars = self._debug
+        context.print_on_execution_start = False
+        if not self._debug:
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+@contextmanager
+def cluster(*, debug: bool = False) -> Iterator[Cluster]:
+    """A cluster for the length of a `with`; Ray starts at the first `connect`."""
+    each = Cluster(debug=debug)
+    try:
+        yield each
+    finally:
+        each.close()
+
+
+def _probe_node(urls: list[str], output: Storage, name: str) -> str | None:
+    """Runs on one node: what it cannot see, or None."""
+    from hfray.data.storage import storage_for
+
+    try:
+        for url in urls:
+            storage, path = storage_for(url)
+            if not storage.exists(path) and not storage.is_folder(path):
+                return f"it does not see the input {url}"
+        if output.read_bytes(name) != b"hfray":
+            return f"it does not see the output {output.root}"
+    except Exception as error:
+        return str(error)
+    return None
+
+
+def root_cause(error: BaseException, wanted: type[BaseException]) -> Any:
+    """The first exception of a class in the chain of causes; Ray wraps what a worker raised several times."""
+    seen: set[int] = set()
+    stack: list[BaseException | None] = [error]
+    while stack:
+        each = stack.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, wanted):
+            return each
+        stack += [getattr(each, "cause", None), each.__cause__, each.__context__]
+    return None

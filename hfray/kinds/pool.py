@@ -1,0 +1,149 @@
+"""Shards to an autoscaling pool of Ray Data actors, receipts back. Knows Ray; not what scoring is for.
+
+The dataset holds descriptors, never rows: each block is one task, a list of shard numbers. Tasks shrink towards the
+end (guided self-scheduling), so that a million shards need a few thousand tasks and the last ones end together.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from hfray.errors import SpecError
+from hfray.inference.receipt import Receipt
+from hfray.inference.worker import ShardFailure, ShardWorker, Tick
+from hfray.kinds.cluster import Cluster
+from hfray.spec.sections import WorkersSpec
+
+MIN_TASK_SHARDS = 8
+MAX_TASKS = 1500
+SHARDS_AT_ONCE = 2  # per actor: one computes while the other is read, encoded and written
+
+WorkerFactory = Callable[[Callable[[Tick], None], Callable[[dict[str, Any]], None]], ShardWorker]
+"""(tick, model facts) -> worker; called once in every actor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the actors have reported between receipts."""
+
+    rows: int = 0
+    failed: int = 0
+    tokens: int = 0
+    workers: int = 0
+    model: dict[str, Any] | None = None
+
+
+class Counter:
+    """A tiny actor that adds up ticks. Only for the eye: it may die, the receipts are what counts."""
+
+    def __init__(self) -> None:
+        self._rows = self._failed = self._tokens = 0
+        self._workers: set[str] = set()
+        self._model: dict[str, Any] | None = None
+
+    def tick(self, worker: str, rows: int, failed: int, tokens: int) -> None:
+        self._workers.add(worker)
+        self._rows += rows
+        self._failed += failed
+        self._tokens += tokens
+
+    def loaded(self, worker: str, model: dict[str, Any]) -> None:
+        self._workers.add(worker)
+        self._model = model
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(self._rows, self._failed, self._tokens, len(self._workers), self._model)
+
+
+class ShardActor:
+    """The callable class that Ray Data runs."""
+
+    def __init__(self, make_worker: WorkerFactory, counter: Any, mode: Literal["score", "retry"], cpus: float) -> None:
+        threads = str(max(1, int(cpus)))
+        os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = threads
+        name = f"{os.uname().nodename}:{os.getpid()}"
+        self._worker = make_worker(
+            lambda tick: counter.tick.remote(name, tick.rows, tick.failed, tick.tokens),
+            lambda model: counter.loaded.remote(name, model),
+        )
+        self._run = self._worker.score if mode == "score" else self._worker.retry
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        answers = []
+        for task in batch["shards"]:
+            for shard in json.loads(task):
+                answer = self._run(shard)
+                kind = "receipt" if isinstance(answer, Receipt) else "failure"
+                answers.append(json.dumps([kind, asdict(answer)]))
+        return {"answers": answers}
+
+
+def run_shards(
+    cluster: Cluster,
+    shards: Sequence[int],
+    make_worker: WorkerFactory,
+    workers: WorkersSpec,
+    *,
+    counter: Any,
+    mode: Literal["score", "retry"] = "score",
+) -> Iterator[Receipt | ShardFailure]:
+    """Yields one answer per shard, in the order in which they are done. Raises what a worker raised, wrapped by Ray."""
+    import pyarrow as pa
+    import ray.data
+
+    smallest, largest = pool_size(cluster, workers)
+    tasks = [json.dumps(task) for task in guided_tasks(shards, largest)]
+    smallest = min(smallest, len(tasks))
+    dataset = ray.data.from_arrow([pa.table({"shards": [task]}) for task in tasks]).map_batches(
+        ShardActor,
+        batch_size=1,
+        fn_constructor_args=(make_worker, counter, mode, workers.cpus),
+        num_cpus=workers.cpus,
+        num_gpus=workers.gpus or None,
+        memory=None if workers.memory_gb is None else workers.memory_gb * 2**30,
+        compute=ray.data.ActorPoolStrategy(
+            min_size=smallest,
+            max_size=max(smallest, min(largest, len(tasks))),
+            max_tasks_in_flight_per_actor=SHARDS_AT_ONCE * 2,
+            max_concurrent_calls_per_actor=SHARDS_AT_ONCE,
+            enable_true_multi_threading=True,
+        ),
+    )
+    for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"):
+        for line in batch["answers"]:
+            kind, fields = json.loads(line)
+            yield Receipt(**fields) if kind == "receipt" else ShardFailure(**fields)
+
+
+def guided_tasks(shards: Sequence[int], workers: int) -> Iterator[list[int]]:
+    """Shards in order, in tasks of a quarter of an equal share of what is left, between one shard and a cap that keeps
+    the number of tasks near MAX_TASKS."""
+    cap = max(MIN_TASK_SHARDS, len(shards) // MAX_TASKS)
+    start = 0
+    while start < len(shards):
+        share = (len(shards) - start) // (4 * workers)
+        size = max(1, min(cap, share))
+        yield list(shards[start : start + size])
+        start += size
+
+
+def pool_size(cluster: Cluster, workers: WorkersSpec) -> tuple[int, int]:
+    """(min, max) actors. Raises SpecError when a local machine cannot hold a single one."""
+    fits = []
+    for resource, each in (("CPU", workers.cpus), ("GPU", workers.gpus)):
+        if each:
+            total = cluster.total(resource)
+            fits.append(int(total // each))
+            if cluster.is_local and total < each:
+                raise SpecError(
+                    f"workers.{resource.lower()}s: a worker wants {each:g}, but this machine has {total:g} {resource}"
+                )
+    most = max(1, min(fits, default=1))
+    largest = most if workers.max is None else workers.max
+    if cluster.is_local:
+        largest = min(largest, most)
+    return min(workers.min, largest), largest

@@ -1,0 +1,63 @@
+"""Runs a job of any kind from the command line's side: console, log file, signals, exit code."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hfray.errors import HfrayError
+from hfray.kinds.progress import Progress
+from hfray.kinds.report import Report
+from hfray.log import quiet as quieted
+from hfray.spec.score import ScoreJob
+
+INTERRUPTED = 130
+
+
+def run_job(job: ScoreJob, *, job_path: str = "", restart: bool, retry_errors: bool, debug: bool, quiet: bool) -> int:
+    """Runs it and prints what a person wants to see. Returns the exit code; raises HfrayError for the caller to print."""
+    log_path = _log_path(job.name)
+    with quieted(log_path, debug=debug) as console:
+        previous = signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            with Progress(console, quiet=quiet) as progress:
+                report = _KINDS[job.kind](job, progress, job_path, str(log_path), debug, restart, retry_errors)
+        except KeyboardInterrupt:
+            if not quiet:
+                console.print("interrupted; what is finished is kept, the same command goes on from there")
+            return INTERRUPTED
+        except HfrayError as error:
+            error.add_note(f"log: {log_path}")
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+        if not quiet:
+            report.summary(console)
+    return 0
+
+
+def _score(
+    job: ScoreJob, progress: Progress, job_path: str, log_path: str, debug: bool, restart: bool, retry_errors: bool
+) -> Report:
+    from hfray.kinds.score import ScoreRun
+
+    run = ScoreRun(job, progress, job_path=job_path, log_path=log_path, debug=debug)
+    return run.run(restart=restart, retry_errors=retry_errors)
+
+
+_KINDS: dict[str, Callable[..., Report]] = {"score": _score}
+
+
+def _log_path(name: str) -> Path:
+    """A fresh file; on this machine, because the output may be an object store."""
+    folder = Path(tempfile.gettempdir()) / "hfray"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.log"
+
+
+def _interrupt(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt

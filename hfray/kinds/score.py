@@ -1,0 +1,401 @@
+"""`kind: score`: puts the parts together. Plan, resume, run, finish; returns the exit code.
+
+Knows every layer below; holds no logic that belongs to one of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import yaml
+
+import hfray
+from hfray.data.columns import Columns
+from hfray.data.lease import Lease, held_lease
+from hfray.data.ledger import Ledger, PartEntry, check_output_is_ours
+from hfray.data.plan import Plan
+from hfray.engines.base import Engine
+from hfray.errors import DataError, EngineError, ErrorRateExceeded, HfrayError, SpecError
+from hfray.inference.predictor import Predictor
+from hfray.inference.receipt import Receipt, Totals
+from hfray.inference.worker import ShardFailure, ShardWorker, Tick
+from hfray.kinds.check import Checked, check_columns, check_job, columns_of, identity_of_model
+from hfray.kinds.cluster import Cluster, cluster, root_cause
+from hfray.kinds.finish import compute_metrics, write_errors
+from hfray.kinds.indexing import index_input
+from hfray.kinds.pool import Counter, Snapshot, run_shards
+from hfray.kinds.progress import Progress
+from hfray.kinds.report import FileFailure, ModelFacts, Report, Session
+from hfray.kinds.report_html import render
+from hfray.spec.fields import difference, fingerprint, identity_of
+from hfray.spec.score import ScoreJob
+
+RECEIPTS_EVERY_S = 10.0
+
+
+class ScoreRun:
+    """One run of the command, from the checks to the report."""
+
+    def __init__(self, job: ScoreJob, progress: Progress, *, job_path: str, log_path: str, debug: bool) -> None:
+        self._job = job
+        self._progress = progress
+        self._job_path = job_path
+        self._log_path = log_path
+        self._debug = debug
+        self._started_at = time.time()
+        self._totals = Totals()
+        self._receipts: dict[int, Receipt] = {}
+        self._failures: dict[str, str] = {}
+        self._model: dict[str, Any] | None = None
+        self._plan: Plan
+        self._checked: Checked
+        self._ledger: Ledger
+        self._columns: Columns
+
+    def run(self, *, restart: bool, retry_errors: bool) -> Report:
+        """Scores what is missing and finishes the output. Raises HfrayError; the parts committed so far stay."""
+        self._progress.phase("checking")
+        self._checked = check_job(self._job)
+        with cluster(debug=self._debug) as ray_cluster:
+            opening = Ledger(self._job.output.path, self._job.output.format, "")
+            check_output_is_ours(opening)
+            if opening.success() is not None and not restart and not retry_errors:
+                self._make_plan(opening, ray_cluster)
+                return self._already_complete(opening)
+            opening.open_work()
+            with held_lease(opening) as lease:
+                self._make_plan(opening, ray_cluster)
+                self._claim(opening, restart=restart)
+                try:
+                    return self._score(ray_cluster, lease, retry_errors=retry_errors)
+                except BaseException as error:
+                    self._save_failed_report(error)
+                    raise
+
+    # -- before the first row
+
+    def _make_plan(self, ledger: Ledger, ray_cluster: Cluster) -> None:
+        self._progress.phase("indexing")
+        self._plan, self._failures = index_input(
+            self._job.input, self._job.shard_rows, ledger, ray_cluster, self._progress.phase
+        )
+        self._columns = check_columns(self._checked, self._plan)
+        self._progress.total(self._plan.num_rows)
+        identity = {
+            "spec": identity_of(self._job),
+            "model": identity_of_model(self._checked),
+            "input": self._plan.input_identity(),
+        }
+        self._identity = identity | {"fingerprint": fingerprint(identity)}
+        self._ledger = Ledger(self._job.output.path, self._job.output.format, self._identity["fingerprint"])
+
+    def _claim(self, opening: Ledger, *, restart: bool) -> None:
+        """Refuses an output that was begun with another identity; `--restart` clears it first."""
+        if restart:
+            opening.clear()
+        else:
+            self._refuse_other(opening)
+        self._ledger.open(self._identity)
+        spec = yaml.safe_dump(self._job.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        self._ledger.write("spec.yaml", spec.encode())
+
+    def _refuse_other(self, opening: Ledger) -> None:
+        old = opening.identity()
+        if old is not None and old["fingerprint"] != self._identity["fingerprint"]:
+            changes = difference(_without_fingerprint(old), _without_fingerprint(self._identity))
+            raise SpecError(
+                f"{self._job.output.path} was begun with another job:\n  "
+                + "\n  ".join(changes[:20])
+                + "\nchoose another output.path, or start over with --restart"
+            )
+
+    def _already_complete(self, opening: Ledger) -> Report:
+        self._refuse_other(opening)
+        with contextlib.suppress(DataError):
+            report = Report.from_json(opening.read("report.json"))
+            return report.model_copy(update={"message": "already complete: nothing to do"})
+        raise DataError(f"{opening.url} is complete, but its report.json is gone; its parts are untouched")
+
+    # -- the run
+
+    def _score(self, ray_cluster: Cluster, lease: Lease, *, retry_errors: bool) -> Report:
+        self._ledger.finish_retry()
+        missing = self._resume()
+        if missing:
+            self._run_shards(ray_cluster, lease, missing, "score")
+        if retry_errors:
+            failed = [shard for shard, receipt in sorted(self._receipts.items()) if receipt.failed]
+            if failed:
+                self._retry(ray_cluster, lease, failed)
+        return self._finish(lease)
+
+    def _resume(self) -> list[int]:
+        """Shards without a receipt. A part that is there without one is read again by whoever gets its shard."""
+        sizes = self._ledger.part_sizes()
+        extra = [shard for shard in sizes if shard >= self._plan.num_shards]
+        if extra:
+            raise DataError(f"{self._ledger.url}/data holds part {min(extra)}, but the job has {self._plan.num_shards}")
+        for line in self._ledger.load_receipts():
+            receipt = Receipt.from_json(line)
+            if sizes.get(receipt.shard) == receipt.size_bytes and receipt.shard not in self._receipts:
+                self._take(replace(receipt, adopted=True))
+        missing = [shard for shard in range(self._plan.num_shards) if shard not in self._receipts]
+        unread = [shard for shard in missing if shard in sizes]
+        if len(unread) == len(missing):  # killed between the last commit and the end: no worker is needed
+            reader = ShardWorker(self._plan, self._ledger, _no_predictor, columns=self._columns)
+            for shard in unread:
+                self._take(reader.adopt(shard))
+            return []
+        return missing
+
+    def _run_shards(self, ray_cluster: Cluster, lease: Lease, shards: list[int], mode: Any) -> list[Receipt]:
+        self._progress.phase("starting ray")
+        ray_cluster.connect()
+        ray_cluster.probe([self._plan.indexes[0].file.url], self._ledger.storage)
+        self._progress.phase("starting workers")
+        done: list[Receipt] = []
+        saved, saved_at = 0, time.monotonic()
+        with self._watched_counter(ray_cluster) as counter:
+            answers = run_shards(
+                ray_cluster, shards, self._worker_factory(), self._job.workers, counter=counter, mode=mode
+            )
+            try:
+                for answer in answers:
+                    if isinstance(answer, ShardFailure):
+                        self._failures[answer.file] = answer.reason
+                        continue
+                    done.append(answer)
+                    if mode == "score":
+                        self._take(answer)
+                        if time.monotonic() - saved_at > RECEIPTS_EVERY_S:
+                            self._ledger.save_receipts([receipt.to_json() for receipt in done[saved:]])
+                            saved, saved_at = len(done), time.monotonic()
+                        self._check_error_rate(self._plan.num_rows)
+                    if lease.lost.is_set():
+                        lease.check()
+            except Exception as error:
+                raise _as_hfray_error(error) from error
+            finally:
+                answers.close()  # type: ignore[attr-defined]
+                if mode == "score":
+                    self._ledger.save_receipts([receipt.to_json() for receipt in done[saved:]])
+        return done
+
+    def _retry(self, ray_cluster: Cluster, lease: Lease, failed: list[int]) -> None:
+        """Scores failed rows again, then replaces their parts; a crash in between is rolled forward."""
+        self._ledger.storage.delete_prefix("_work/retry")
+        receipts = self._run_shards(ray_cluster, lease, failed, "retry")
+        lease.check()
+        self._ledger.begin_retry([receipt.to_json() for receipt in receipts])
+        self._ledger.finish_retry()
+        totals = Totals()
+        self._receipts.update({receipt.shard: receipt for receipt in receipts})
+        for receipt in self._receipts.values():
+            totals.add(receipt)
+        self._totals = totals
+
+    def _worker_factory(self) -> Callable[..., ShardWorker]:
+        return WorkerFactory(self._checked, self._plan, self._ledger)
+
+    @contextlib.contextmanager
+    def _watched_counter(self, ray_cluster: Cluster) -> Iterator[Any]:
+        """The actor that adds up ticks, polled into the progress line by a thread."""
+        import ray
+
+        counter = ray.remote(num_cpus=0, max_restarts=3)(Counter).remote()
+        stop = threading.Event()
+        resumed = self._totals.rows
+        resumed_failed = self._totals.failed
+
+        def watch() -> None:
+            scoring = False
+            while not stop.wait(0.5):
+                try:
+                    snapshot: Snapshot = ray.get(counter.snapshot.remote(), timeout=5)
+                except Exception:  # only for the eye: a lost counter must not end a job
+                    continue
+                self._model = snapshot.model or self._model
+                if snapshot.rows and not scoring:
+                    scoring = True
+                    self._progress.phase("scoring")
+                self._progress.update(
+                    resumed + snapshot.rows,
+                    snapshot.tokens,
+                    resumed_failed + snapshot.failed,
+                    snapshot.workers,
+                    resumed_rows=resumed,
+                )
+
+        thread = threading.Thread(target=watch, name="hfray-progress", daemon=True)
+        thread.start()
+        try:
+            yield counter
+        finally:
+            stop.set()
+            thread.join()
+            with contextlib.suppress(Exception):
+                self._model = ray.get(counter.snapshot.remote(), timeout=5).model or self._model
+
+    def _take(self, receipt: Receipt) -> None:
+        self._receipts[receipt.shard] = receipt
+        self._totals.add(receipt)
+
+    def _check_error_rate(self, rows: int) -> None:
+        allowed = self._job.max_error_rate * rows
+        if self._totals.failed > allowed:
+            kinds = ", ".join(f"{name} {count:,}" for name, count in list(self._totals.error_types.items())[:4])
+            raise ErrorRateExceeded(
+                f"{self._totals.failed:,} rows failed ({kinds}), more than max_error_rate {self._job.max_error_rate:g} "
+                f"of {rows:,} allows; look at the column `error` in {self._ledger.url}/data, then mend the data or "
+                "raise max_error_rate and run the same command again: finished shards are kept"
+            )
+
+    # -- the end
+
+    def _finish(self, lease: Lease) -> Report:
+        self._progress.phase("finishing")
+        receipts = [self._receipts[shard] for shard in sorted(self._receipts)]
+        self._check_error_rate(self._totals.rows)
+        write_errors(self._ledger, receipts, self._columns.schema)
+        metrics = compute_metrics(self._checked, self._ledger, receipts)
+        if self._failures and not self._job.input.skip_bad_files:
+            files = "\n  ".join(f"{file}: {reason}" for file, reason in list(self._failures.items())[:10])
+            raise DataError(
+                f"{len(self._failures)} input file(s) could not be read; all others are scored:\n  {files}\n"
+                "mend them and use --restart, or accept the loss with --set input.skip_bad_files=true"
+            )
+        lease.check()
+        report = self._report("complete", "", metrics)
+        self._write_report(report)
+        entries = [PartEntry(r.shard, r.rows, r.failed, r.size_bytes, r.sha256) for r in receipts]
+        extra = {"hfray": hfray.__version__, "shards": self._plan.num_shards}
+        self._ledger.write_success(self._identity["fingerprint"], entries, self._failures, extra)
+        self._ledger.sweep_attempts()
+        return report
+
+    def _report(self, status: Any, message: str, metrics: Mapping[str, float]) -> Report:
+        return Report.of(
+            self._totals,
+            earlier=self._earlier_sessions(),
+            name=self._job.name,
+            kind=self._job.kind,
+            task=self._job.task.name,
+            status=status,
+            message=message,
+            model=None if self._model is None else ModelFacts(**self._model),
+            file_failures=tuple(FileFailure(path=p, message=m) for p, m in self._failures.items()),
+            started_at=self._started_at,
+            wall_s=time.time() - self._started_at,
+            metrics=dict(metrics),
+            versions=_versions(),
+            output=self._job.output.path,
+            job=self._job_path,
+            log=self._log_path,
+            fingerprint=self._identity["fingerprint"],
+            spec=self._ledger.read("spec.yaml").decode(),
+        )
+
+    def _earlier_sessions(self) -> tuple[Session, ...]:
+        with contextlib.suppress(HfrayError):
+            old = Report.from_json(self._ledger.read("report.json"))
+            if old.fingerprint == self._identity["fingerprint"]:
+                self._model = self._model or (None if old.model is None else old.model.model_dump())
+                return old.sessions
+        return ()
+
+    def _write_report(self, report: Report) -> None:
+        self._ledger.write("report.json", report.to_json().encode())
+        self._ledger.write("report.html", render(report).encode())
+
+    def _save_failed_report(self, error: BaseException) -> None:
+        """As far as the disk lets it: the report must not hide the error."""
+        interrupted = isinstance(error, KeyboardInterrupt)
+        with contextlib.suppress(HfrayError, OSError):
+            self._write_report(self._report("interrupted" if interrupted else "failed", str(error), {}))
+
+
+class WorkerFactory:
+    """Makes the worker of one actor; travels to it, and is all that does."""
+
+    def __init__(self, checked: Checked, plan: Plan, ledger: Ledger) -> None:
+        self._job = checked.job
+        self._source = checked.source
+        self._labels = checked.labels
+        self._where = checked.job.input.where
+        self._plan = plan
+        self._ledger = ledger
+
+    def __call__(self, tick: Callable[[Tick], None], loaded: Callable[[dict[str, Any]], None]) -> ShardWorker:
+        import torch
+
+        from hfray.data.where import compile_where
+
+        torch.set_num_threads(max(1, int(self._job.workers.cpus)))
+        return ShardWorker(
+            self._plan,
+            self._ledger,
+            lambda: self._predictor(loaded),
+            columns=columns_of(self._job, self._plan),
+            where=None if self._where is None else compile_where(self._where),
+            tick=tick,
+        )
+
+    def _predictor(self, loaded: Callable[[dict[str, Any]], None]) -> Predictor:
+        from hfray.tasks import TASKS
+
+        task_class = TASKS[self._job.task.name]
+        engine: Engine
+        if self._job.engine.name == "fake":
+            from hfray.engines.fake import FakeEngine
+            from hfray.models.info import load_config, model_info
+            from hfray.models.load import load_processor
+
+            processor = load_processor(self._source, task_class)
+            config = load_config(self._source)
+            info = model_info(self._source, config, tokenizer=processor.tokenizer, labels=self._labels)
+            engine = FakeEngine(num_labels=len(info.labels), seconds_per_item=self._job.engine.seconds_per_item)
+            return Predictor(task_class(self._job.task, processor, info), engine, seed=self._job.seed)
+        from hfray.engines.batch import BatchEngine
+        from hfray.models.load import load_model
+
+        model = load_model(self._job.model, task_class, labels=self._labels, source=self._source)
+        loaded(model.facts.as_dict())
+        engine = BatchEngine(
+            model,
+            max_batch_tokens=self._job.engine.max_batch_tokens,
+            max_batch_items=self._job.engine.max_batch_items,
+        )
+        return Predictor(task_class(self._job.task, model.processor, model.info), engine, seed=self._job.seed)
+
+
+def _no_predictor() -> Predictor:
+    raise EngineError("a part is read, not computed, here; this is a mistake in hfray")
+
+
+def _without_fingerprint(identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in identity.items() if key != "fingerprint"}
+
+
+def _as_hfray_error(error: Exception) -> HfrayError:
+    """What a worker raised, out of Ray's wrapping; anything else that Ray reports is for the operator."""
+    known = root_cause(error, HfrayError)
+    if known is not None:
+        return known  # type: ignore[no-any-return]
+    full = root_cause(error, OSError)
+    if full is not None:
+        return DataError(f"a worker could not read or write: {full}")
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return EngineError(f"a worker failed: {lines[-1].strip() if lines else type(error).__name__}")
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    versions = {name: version(name) for name in ("ray", "torch", "transformers")}
+    return {"hfray": hfray.__version__, **versions, "python": sys.version.split()[0]}

@@ -1,0 +1,73 @@
+"""`kind: score`: rows through a model, a result or an error beside each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from hfray.spec.fields import operational
+from hfray.spec.sections import (
+    BatchEngineSpec,
+    EngineSpec,
+    InputSpec,
+    MetricsSpec,
+    ModelSpec,
+    OutputSpec,
+    WorkersSpec,
+)
+from hfray.tasks import TASKS
+from hfray.tasks.base import Task, TaskOptions
+from hfray.types import Strict
+
+if TYPE_CHECKING:
+    AnyTask = TaskOptions
+else:  # one member per registered task, told apart by `name`
+    AnyTask = Annotated[tuple(task.Options for task in TASKS.values()), Field(discriminator="name")]
+
+RESERVED_COLUMNS = ("result", "error")
+
+
+class ScoreJob(Strict):
+    """Scores every row of the input with a model."""
+
+    kind: Literal["score"] = "score"
+    """What the job does."""
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    """Names reports and logs: lower-case letters, digits, `.`, `_`, `-`."""
+    model: ModelSpec
+    """Which model."""
+    task: AnyTask
+    """What the model does to a row."""
+    input: InputSpec
+    """Which rows."""
+    output: OutputSpec
+    """Where the results go."""
+    metrics: MetricsSpec | None = None
+    """Optional: score against a reference column."""
+    engine: EngineSpec = BatchEngineSpec()
+    """How the model is run."""
+    workers: WorkersSpec = operational(WorkersSpec())
+    """On how many CPUs and GPUs."""
+    shard_rows: int = Field(default=4096, ge=1)
+    """Rows of one shard: the unit of work, of commit and of resume, and one file of the output."""
+    max_error_rate: float = operational(0.01, ge=0, le=1)
+    """Share of rows that may fail; above it the job ends with exit code 3."""
+    seed: int = Field(default=0, ge=0)
+    """Of sampled text; together with the row's position."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ScoreJob:
+        if self.workers.max is not None and self.workers.min > self.workers.max:
+            raise ValueError(f"workers.min {self.workers.min} is above workers.max {self.workers.max}")
+        for name in RESERVED_COLUMNS:
+            if name in self.input.columns:
+                raise ValueError(f"input.columns makes a column {name!r}, which the output needs for itself")
+        if self.metrics is not None and TASKS[self.task.name].metrics is Task.metrics:
+            raise ValueError(f"task {self.task.name} has no metrics; remove the section metrics")
+        return self
+
+
+def job_kinds() -> dict[str, Any]:
+    """Kind to spec class."""
+    return {"score": ScoreJob}

@@ -1,0 +1,121 @@
+"""The parts that jobs of every kind share. Frozen values with a docstring under each field, which `hfray explain`
+prints; knows no file, no Ray."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from hfray.spec.fields import operational
+from hfray.types import Strict
+
+
+class ModelSpec(Strict):
+    """Which model, and how it is loaded."""
+
+    path: str = Field(min_length=1)
+    """A hub id, a folder, or `package:NAME/FOLDER` for a folder inside an installed Python package."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model; resolved to its commit once."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the weights; `auto` is bfloat16 where the hardware multiplies it, else float32."""
+    quantization: Literal["none", "int8", "nf4", "fp4"] = "none"
+    """bitsandbytes quantisation: saves memory, not time."""
+    adapter: str | None = None
+    """A PEFT adapter: hub id or folder."""
+    adapter_revision: str | None = None
+    """Branch, tag or commit of the adapter."""
+    merge_adapter: bool = True
+    """Merge the adapter into the weights (faster); an adapter on a quantised model always stays attached."""
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+    """Attention implementation; `auto` is Transformers' choice."""
+    device: Literal["auto", "cpu", "cuda"] = operational("auto")
+    """`auto` is the GPU that Ray gives the worker, or the CPU."""
+    device_map: Literal["auto", "balanced"] | None = operational(None)
+    """Spreads a model that is too large for one GPU over those of its worker (`workers.gpus`)."""
+
+
+class InputSpec(Strict):
+    """Which rows. Files are read where they lie; nothing is copied."""
+
+    path: tuple[str, ...] = Field(min_length=1)
+    """Files, folders or globs; local, s3://, gs://, az:// or hf://. One path or a list."""
+    format: Literal["auto", "parquet", "jsonl", "csv", "text", "images", "huggingface"] = "auto"
+    """`auto` goes by the suffix; `huggingface` is a hub data set or a folder that `datasets` saved."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """New name: name in the files. Renames columns, in the output too."""
+    where: str | None = None
+    """Keep the rows for which this is true, such as `length(text) > 200 and label != null`."""
+    limit: int | None = Field(default=None, ge=1)
+    """Only the first so many rows of the input, counted before `where`."""
+    name: str | None = None
+    """huggingface: the configuration of the data set."""
+    split: str | None = None
+    """huggingface: the split; needed where there are several."""
+    revision: str | None = None
+    """huggingface: branch, tag or commit of the data set."""
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    """csv: the character between fields; default: a comma, in .tsv files a tab."""
+    skip_bad_files: bool = operational(False)
+    """Finish without the files that cannot be read; otherwise the job ends with their names and exit code 4."""
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+
+class OutputSpec(Strict):
+    """Where the results go: one part per shard, in input order."""
+
+    path: str = Field(min_length=1)
+    """A folder, local or on s3://, gs://, az://; one job each."""
+    format: Literal["parquet", "jsonl"] = "parquet"
+    """Of the parts."""
+
+
+class MetricsSpec(Strict):
+    """Compares results with a reference column by the task's own metrics."""
+
+    label: str
+    """The reference column."""
+
+
+class BatchEngineSpec(Strict):
+    """Length-sorted batches under a token budget."""
+
+    name: Literal["batch"] = "batch"
+    """The engine."""
+    max_batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = operational("auto")
+    """Tokens of one batch, padding included; `auto` is 2,048 on a CPU and 16,384 on a GPU, halved when memory runs
+    out."""
+    max_batch_items: int = operational(1024, ge=1)
+    """Items of one batch."""
+
+
+class FakeEngineSpec(Strict):
+    """No model: answers made from a digest of the input, for tests and scale runs."""
+
+    name: Literal["fake"]
+    """The engine."""
+    seconds_per_item: float = operational(0.0, ge=0)
+    """How slow it pretends to be."""
+
+
+EngineSpec = Annotated[BatchEngineSpec | FakeEngineSpec, Field(discriminator="name")]
+
+
+class WorkersSpec(Strict):
+    """How many workers, and what each takes. Nothing here changes an answer."""
+
+    min: int = operational(1, ge=1)
+    """Workers that are kept from the start."""
+    max: int | None = operational(None, ge=1)
+    """Most workers; default: as many as the cluster's CPUs (or GPUs) allow."""
+    cpus: float = operational(1.0, ge=0)
+    """CPUs of one worker; on a CPU one worker per core is fastest."""
+    gpus: float = operational(0.0, ge=0)
+    """GPUs of one worker; fractions share a GPU."""
+    memory_gb: float | None = operational(None, gt=0)
+    """Memory that Ray reserves for one worker, in GiB."""

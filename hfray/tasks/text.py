@@ -1,0 +1,197 @@
+"""Checks of text columns, and batched tokenising that survives any row. Knows tokenizers; not models.
+
+The tokenizer is cloned with its truncation fixed, so that two threads can encode at once; where offsets are not
+needed the faster `encode_batch_fast` is used. A batch that raises, or panics (tokenizers is Rust: a panic is a
+BaseException), is halved until the guilty text stands alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from hfray.errors import RowError
+from hfray.tasks.base import TaskOptions
+from hfray.types import Array, Row
+
+
+def text_of(row: Row, column: str, options: TaskOptions, *, allow_empty: bool = False) -> str:
+    """The text in a column, checked. Raises RowError: MissingColumn, NullText, WrongType, InvalidText, EmptyText,
+    TextTooLong."""
+    if column not in row:
+        raise RowError(f"column {column!r} is missing", type="MissingColumn")
+    return check_text(row[column], column, options, allow_empty=allow_empty)
+
+
+def texts_of(row: Row, column: str, options: TaskOptions, *, allow_empty: bool = False) -> list[str]:
+    """The texts in a column that holds one text or a list of them, each checked. Raises RowError: as `text_of`, and
+    NoTexts for an empty list."""
+    value = row.get(column)
+    if not isinstance(value, list | tuple):
+        return [text_of(row, column, options, allow_empty=allow_empty)]
+    if not value:
+        raise RowError(f"{column} is an empty list", type="NoTexts")
+    return [
+        check_text(each, f"{column}[{index}]", options, allow_empty=allow_empty) for index, each in enumerate(value)
+    ]
+
+
+def check_text(value: Any, what: str, options: TaskOptions, *, allow_empty: bool = False) -> str:
+    """`value` if it is text a tokenizer can take; `what` names it in the error."""
+    if value is None:
+        raise RowError(f"{what} is null", type="NullText")
+    if isinstance(value, bytes):
+        raise RowError(f"{what} holds {len(value):,} bytes, not text", type="WrongType")
+    if not isinstance(value, str):
+        raise RowError(f"{what} is {type(value).__name__}, not text", type="WrongType")
+    if len(value) > options.max_chars:
+        if options.over_max_chars == "error":
+            raise RowError(
+                f"{what} has {len(value):,} characters, over max_chars {options.max_chars:,}", type="TextTooLong"
+            )
+        value = value[: options.max_chars]
+    if "\x00" in value:
+        raise RowError(f"{what} contains a NUL character", type="InvalidText")
+    if not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise RowError(f"{what} contains a lone surrogate at character {error.start}", type="InvalidText") from None
+    text: str = value
+    if not allow_empty and not text.strip():
+        raise RowError(f"{what} is empty", type="EmptyText")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """One tokenised text or pair, special tokens included, unpadded.
+
+    offsets: int64 [num_tokens, 2], characters in the text the token comes from; sequence_ids: int64 [num_tokens],
+    0 or 1 for first or second text, -1 for special tokens; word_ids: int64 [num_tokens], -1 for special tokens.
+    All three are None unless asked for (and never there for a tokenizer without a Rust backend).
+    windows: with a stride, the further windows of an overflowing text.
+    """
+
+    ids: Array
+    type_ids: Array
+    offsets: Array | None = None
+    sequence_ids: Array | None = None
+    word_ids: Array | None = None
+    windows: tuple[Tokens, ...] = ()
+
+
+class TextEncoder:
+    """Tokenises batches under one fixed truncation. Thread-safe."""
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        max_length: int | None,
+        *,
+        truncation: Literal["longest_first", "only_first", "only_second"] = "longest_first",
+        stride: int = 0,
+        offsets: bool = False,
+        add_special_tokens: bool = True,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self._truncation = truncation
+        self._stride = stride
+        self._offsets = offsets
+        self._special = add_special_tokens
+        self._lock = threading.Lock()
+        self._uses_type_ids = "token_type_ids" in tokenizer.model_input_names
+        self._backend = None
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is not None:
+            self._backend = type(backend).from_str(backend.to_str())
+            self._backend.no_padding()
+            if max_length is None:
+                self._backend.no_truncation()
+            else:
+                self._backend.enable_truncation(max_length, stride=stride, strategy=truncation)
+
+    @property
+    def has_offsets(self) -> bool:
+        return self._offsets and self._backend is not None
+
+    def encode(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> list[Tokens | RowError]:
+        """One entry per text, in order. `texts` may hold lists of words (pre-split) if all of them do."""
+        inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+        return self._encode(inputs)
+
+    def model_inputs(self, tokens: Tokens) -> dict[str, Array]:
+        """The item inputs of a text: `input_ids`, and `token_type_ids` where the model takes them."""
+        inputs = {"input_ids": tokens.ids}
+        if self._uses_type_ids:
+            inputs["token_type_ids"] = tokens.type_ids
+        return inputs
+
+    def _encode(self, inputs: list[Any]) -> list[Tokens | RowError]:
+        if not inputs:
+            return []
+        try:
+            return list(self._encode_batch(inputs))
+        except (KeyboardInterrupt, SystemExit, MemoryError):
+            raise
+        except BaseException as error:  # a Rust panic is not an Exception
+            if len(inputs) == 1:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                return [RowError(f"the tokenizer failed: {reason[:300]}", type="TokenizerFailure")]
+            middle = len(inputs) // 2
+            return self._encode(inputs[:middle]) + self._encode(inputs[middle:])
+
+    def _encode_batch(self, inputs: list[Any]) -> list[Tokens]:
+        if self._backend is None:
+            return [self._encode_slow(each) for each in inputs]
+        first = inputs[0][0] if isinstance(inputs[0], tuple) else inputs[0]
+        encode = self._backend.encode_batch if self._offsets else self._backend.encode_batch_fast
+        encodings = encode(inputs, is_pretokenized=isinstance(first, list), add_special_tokens=self._special)
+        return [self._tokens(encoding) for encoding in encodings]
+
+    def _tokens(self, encoding: Any) -> Tokens:
+        ids = np.array(encoding.ids, dtype=np.int64)
+        type_ids = np.array(encoding.type_ids, dtype=np.int64)
+        if not self._offsets:
+            return Tokens(ids, type_ids)
+        return Tokens(
+            ids,
+            type_ids,
+            offsets=np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2),
+            sequence_ids=_with_minus_one(encoding.sequence_ids),
+            word_ids=_with_minus_one(encoding.word_ids),
+            windows=tuple(self._tokens(window) for window in encoding.overflowing) if self._stride else (),
+        )
+
+    def _encode_slow(self, text: Any) -> Tokens:
+        pair = isinstance(text, tuple)
+        first, second = text if pair else (text, None)
+        with self._lock:
+            encoded = self._tokenizer(
+                first,
+                second,
+                truncation=self._truncation if self._max_length is not None else False,
+                max_length=self._max_length,
+                add_special_tokens=self._special,
+                is_split_into_words=isinstance(first, list),
+                return_token_type_ids=True,
+            )
+        ids = np.array(encoded["input_ids"], dtype=np.int64)
+        type_ids = np.array(encoded.get("token_type_ids", np.zeros_like(ids)), dtype=np.int64)
+        return Tokens(ids, type_ids)
+
+
+def _with_minus_one(values: Sequence[int | None]) -> Array:
+    return np.array([-1 if value is None else value for value in values], dtype=np.int64)
+
+
+def effective_max_length(options: TaskOptions, model_limit: int | None) -> int | None:
+    """The job's max_length under the model's limit."""
+    if options.max_length is None:
+        return model_limit
+    return options.max_length if model_limit is None else min(options.max_length, model_limit)

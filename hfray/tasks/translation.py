@@ -1,0 +1,207 @@
+"""translation: a text into another language. Knows how each family of models is told the languages.
+
+- Multilingual models with language codes (mBART, NLLB, M2M100): the tokenizer marks the source, the first generated
+  token is forced to be the target's code.
+- Marian: the pair is in the weights; a multilingual target is chosen by a token such as ">>fra<<" before the text.
+- T5: a sentence, "translate English to German: ".
+
+Transformers 5 has no such pipeline; texts equal those of 4.57's with the same settings.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from hfray.errors import RowError, SpecError
+from hfray.tasks.base import ModelInfo, Processor
+from hfray.tasks.generation import (
+    Seq2SeqOptions,
+    Seq2SeqTask,
+    first_texts,
+    generation_params,
+    task_specific,
+    text_references,
+)
+from hfray.tasks.text import TextEncoder, effective_max_length
+from hfray.types import Array, GenerationParams, Result
+
+_LANGUAGE_TOKEN = re.compile(r"[a-z]{2,3}_[A-Za-z]{2,4}")  # en_XX (mBART), eng_Latn (NLLB)
+_NAMES = {
+    "ar": "Arabic", "bg": "Bulgarian", "bn": "Bengali", "ca": "Catalan", "cs": "Czech", "da": "Danish", "de": "German",
+    "el": "Greek", "en": "English", "es": "Spanish", "et": "Estonian", "fa": "Persian", "fi": "Finnish", "fr": "French",
+    "gu": "Gujarati", "he": "Hebrew", "hi": "Hindi", "hr": "Croatian", "hu": "Hungarian", "id": "Indonesian",
+    "it": "Italian", "ja": "Japanese", "ko": "Korean", "lt": "Lithuanian", "lv": "Latvian", "ms": "Malay",
+    "nl": "Dutch", "no": "Norwegian", "pl": "Polish", "pt": "Portuguese", "ro": "Romanian", "ru": "Russian",
+    "sk": "Slovak", "sl": "Slovenian", "sv": "Swedish", "sw": "Swahili", "ta": "Tamil", "te": "Telugu", "th": "Thai",
+    "tr": "Turkish", "uk": "Ukrainian", "ur": "Urdu", "vi": "Vietnamese", "zh": "Chinese",
+}  # fmt: skip
+"""ISO 639-1 to the English names that T5's prefixes use."""
+_T5 = frozenset({"t5", "mt5", "umt5", "longt5", "switch_transformers"})
+
+
+class Translation(Seq2SeqTask):
+    name: ClassVar[str] = "translation"
+    summary: ClassVar[str] = "a text in another language"
+
+    class Options(Seq2SeqOptions):
+        name: Literal["translation"] = "translation"
+        source_language: str | None = Field(default=None, max_length=64)
+        """In the model's words: "en_XX" (mBART), "eng_Latn" (NLLB), "en" (M2M100), "en" or "English" (T5)."""
+        target_language: str | None = Field(default=None, max_length=64)
+        """Likewise; for a multilingual Marian model the code in its token, such as "fra" for ">>fra<<"."""
+
+    def __init__(self, options: Any, processor: Processor, model_info: ModelInfo) -> None:
+        self._codes = language_codes(processor.tokenizer)
+        self._lock = threading.Lock()
+        self._source_encoder = lru_cache(maxsize=8)(self._make_source_encoder)
+        super().__init__(options, processor, model_info)
+
+    def settle(self, options: Any) -> tuple[str, GenerationParams]:
+        tokenizer = self.processor.tokenizer
+        forced: int | None = None
+        own: Mapping[str, Any] = {}
+        if self._codes:
+            prefix = ""
+            forced = self._target_token(options)
+        elif (marian := _marian_codes(tokenizer)) is not None:
+            prefix = self._marian_prefix(options, marian)
+        elif self.model_info.model_type in _T5 or self._pairs():
+            prefix, own = self._sentence(options)
+        elif options.source_language or options.target_language:
+            raise SpecError(
+                f"{self.model_info.name} ({self.model_info.model_type}) has no language codes: leave out "
+                "task.source_language and task.target_language, or set task.prefix"
+            )
+        else:
+            prefix = self.model_info.generation.get("prefix") or ""
+        if options.prefix is not None:
+            prefix = options.prefix
+        params = generation_params(options, self.model_info, tokenizer, task_defaults=own, forced_bos_token_id=forced)
+        return prefix, params
+
+    def tokenize(self, texts: Sequence[str], options: Any) -> list[Array | RowError]:
+        if not self._codes:
+            return super().tokenize(texts, options)
+        # The source language is a state of the tokenizer: a fast one is cloned with it, a slow one is used under lock.
+        with self._lock:
+            tokenizer = self.processor.tokenizer
+            limit = effective_max_length(options, self.model_info.max_length)
+            encoder = self._source_encoder(options.source_language, limit)
+            if getattr(tokenizer, "backend_tokenizer", None) is None:
+                tokenizer.src_lang = options.source_language
+            encoded = encoder.encode(texts)
+        return [tokens if isinstance(tokens, RowError) else tokens.ids for tokens in encoded]
+
+    def metrics(self, results: Sequence[Result], references: Sequence[Any]) -> dict[str, float]:
+        """Corpus bleu and chrf (percent), by sacrebleu; Chinese targets are split into characters for bleu."""
+        from hfray.tasks.metrics import bleu_and_chrf
+
+        target = (self.options.target_language or "").lower()
+        tokenize = "zh" if target.startswith(("zh", "chinese", "cmn")) else "13a"
+        return bleu_and_chrf(first_texts(results), text_references(references), tokenize=tokenize)
+
+    def _make_source_encoder(self, source: str, limit: int | None) -> TextEncoder:
+        self.processor.tokenizer.src_lang = source
+        return TextEncoder(self.processor.tokenizer, limit)
+
+    def _target_token(self, options: Any) -> int | None:
+        if options.source_language is None:
+            raise SpecError(
+                f"{self.model_info.name} translates between many languages: set task.source_language to one of its "
+                f"codes, such as {_examples(self._codes)}"
+            )
+        _known(options.source_language, self._codes, "source_language", self.model_info)
+        if options.target_language is not None:
+            return self._codes[_known(options.target_language, self._codes, "target_language", self.model_info)]
+        own = self.model_info.generation
+        # A model tuned to one target starts its decoder with that language, or forces it.
+        if own.get("forced_bos_token_id") is None and own.get("decoder_start_token_id") not in self._codes.values():
+            raise SpecError(
+                f"{self.model_info.name} translates into many languages: set task.target_language to one of its codes, "
+                f"such as {_examples(self._codes)}"
+            )
+        return None
+
+    def _marian_prefix(self, options: Any, codes: Collection[str]) -> str:
+        target = options.target_language
+        if target is None:
+            return ""  # one target language, or each text begins with its own code
+        if not codes:
+            only = getattr(self.processor.tokenizer, "target_lang", None)
+            if only is None or target == only:
+                return ""
+            raise SpecError(f"{self.model_info.name} translates into {only!r} only, not into {target!r}")
+        code = _known(target.removeprefix(">>").removesuffix("<<"), codes, "target_language", self.model_info)
+        return f">>{code}<< "
+
+    def _pairs(self) -> dict[str, Any]:
+        specific = self.model_info.generation.get("task_specific_params") or {}
+        return {key: value for key, value in specific.items() if key.startswith("translation_")}
+
+    def _sentence(self, options: Any) -> tuple[str, Mapping[str, Any]]:
+        if options.source_language is None or options.target_language is None:
+            if options.prefix is not None:
+                return options.prefix, {}
+            pairs = ", ".join(key.removeprefix("translation_") for key in self._pairs())
+            raise SpecError(
+                f"{self.model_info.name} is told the languages in words: set task.source_language and "
+                f"task.target_language, or task.prefix{f' (it knows {pairs})' if pairs else ''}"
+            )
+        source = _language(options.source_language, "source_language")
+        target = _language(options.target_language, "target_language")
+        own = task_specific(self.model_info, f"translation_{source}_to_{target}")
+        return own.get("prefix") or f"translate {_NAMES[source]} to {_NAMES[target]}: ", own
+
+
+def language_codes(tokenizer: Any) -> dict[str, int]:
+    """The codes of a multilingual tokenizer (mBART, NLLB, M2M100, PLBART) and their token ids; empty for others."""
+    if not hasattr(tokenizer, "set_src_lang_special_tokens"):
+        return {}
+    stated = getattr(tokenizer, "lang_code_to_id", None)
+    if stated:
+        return {str(code): int(token) for code, token in stated.items()}
+    codes = [token for token in tokenizer.all_special_tokens if _LANGUAGE_TOKEN.fullmatch(token)]
+    return {code: int(tokenizer.convert_tokens_to_ids(code)) for code in codes}
+
+
+def _marian_codes(tokenizer: Any) -> list[str] | None:
+    """Target codes without their marks; empty for a model of one pair, None if the tokenizer is not Marian's."""
+    codes = getattr(tokenizer, "supported_language_codes", None)
+    return None if codes is None else [code.removeprefix(">>").removesuffix("<<") for code in codes]
+
+
+def _language(value: str, option: str) -> str:
+    """ISO 639-1 code of a code or an English name."""
+    by_name = {name.lower(): code for code, name in _NAMES.items()}
+    code = by_name.get(value.lower(), value.lower())
+    if code in _NAMES:
+        return code
+    raise SpecError(f"task.{option} {value!r} is no language that hfray can name{_hint(value, [*_NAMES, *by_name])}")
+
+
+def _known(value: str, codes: Collection[str], option: str, model_info: ModelInfo) -> str:
+    if value in codes:
+        return value
+    hint = _hint(value, codes) or f"; it has {_examples(codes)}"
+    raise SpecError(f"task.{option} {value!r} is no language code of {model_info.name}{hint}")
+
+
+def _hint(value: str, known: Collection[str]) -> str:
+    """Codes that begin alike come first: "en" means "en_XX" or "eng_Latn"."""
+    folded = {each.lower(): each for each in known}
+    alike = [each for key, each in sorted(folded.items()) if key.startswith(value.lower())]
+    close = [folded[key] for key in difflib.get_close_matches(value.lower(), folded, n=3)]
+    found = list(dict.fromkeys([*alike, *close]))[:3]
+    return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
+
+
+def _examples(codes: Collection[str]) -> str:
+    shown = sorted(codes)[:5]
+    return ", ".join(shown) + (f" and {len(codes) - len(shown)} more" if len(codes) > len(shown) else "")
