@@ -49,10 +49,11 @@ def index_file(file: FileRef, shard_rows: int, spool_dir: str, options: ReadOpti
         raise ValueError(f"shard_rows is {shard_rows}")
     found = FORMATS[file.format].index(file, shard_rows, spool_dir, options)
     _check_unchanged(file)
-    names = found.schema.names
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{file.url}: has the column {twice!r} twice: rename one of them")
+    seen: set[str] = set()
+    for name in found.schema.names:
+        if name in seen:
+            raise DataError(f"{file.url}: has the column {name!r} twice: rename one of them")
+        seen.add(name)
     return found
 
 

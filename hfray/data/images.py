@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -24,6 +26,7 @@ from hfray.errors import DataError, RowError
 
 _SCHEMA = pa.schema([("path", pa.string()), ("label", pa.string())])
 _MAX_IMAGE_BYTES = 256 << 20
+_LISTING_BYTES = 16 << 20
 _READERS = 8
 
 
@@ -35,9 +38,8 @@ def index(file: FileRef, shard_rows: int, spool_dir: str, options: ReadOptions) 
     num_rows = position = 0
     spool = Storage(spool_dir)
     spool.make_dirs()
-    name = f"images-{hashlib.sha256(file.url.encode()).hexdigest()[:32]}.jsonl"
     is_local = storage_for(file.url)[0].is_local
-    with spool.writer(name) as listing:
+    with tempfile.SpooledTemporaryFile(_LISTING_BYTES) as listing:
         for url, info in expand(file.url):
             if format_of(url) != "images":
                 continue
@@ -49,6 +51,12 @@ def index(file: FileRef, shard_rows: int, spool_dir: str, options: ReadOptions) 
             digest.update(f"{path}\0{info.size_bytes}\0{'' if is_local else info.version}\n".encode(errors="replace"))
             position += len(record)
             num_rows += 1
+        # Named by its content: a run that finds other files must not change the listing that another one reads.
+        name = f"{hashlib.sha256(file.url.encode(errors='surrogatepass') + digest.digest()).hexdigest()[:32]}.images"
+        if not spool.exists(name):
+            listing.seek(0)
+            with spool.writer(name) as target:
+                shutil.copyfileobj(listing, target)
     return FileIndex(
         file=file,
         shard_rows=shard_rows,

@@ -1,7 +1,8 @@
 """One run at a time on an output folder. The lease saves work; the ledger alone gives correctness.
 
-The holder beats once a second. Another starter watches for a few beats: if they go on it gives up and names the
-holder; if they stop (killed, frozen, its machine gone), or the holder is a dead process of this machine, it takes over.
+The holder beats once a second. Another starter gives up at once, and names the holder, when that is a live process of
+this machine, and takes over when it is dead. A frozen one, or one on another machine, is watched for a few beats: if
+they go on it lives.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ class Lease:
             holder = self._read()
             if holder is None:
                 continue
-            if not _is_dead_here(holder) and self._beats_on(holder):
+            alive = _lives_here(holder)
+            if alive is None:
+                alive = self._beats_on(holder)
+            if alive:
                 raise LeaseHeld(
                     f"another run of this job is working on the same output: process {holder['pid']} on "
                     f"{holder['host']}, since {holder['since']}; wait for it, or stop it"
@@ -59,11 +63,10 @@ class Lease:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        if not self.lost.is_set():
-            holder = self._read()
+        with contextlib.suppress(DataError):  # a lease that cannot be given back is taken over from a dead process
+            holder = None if self.lost.is_set() else self._read()
             if holder is not None and holder["id"] == self._id:
-                with contextlib.suppress(DataError):
-                    self._storage.delete(LEASE)
+                self._storage.delete(LEASE)
 
     def check(self) -> None:
         """Raises LeaseHeld when another run has taken over (this one was frozen or cut off)."""
@@ -96,13 +99,14 @@ class Lease:
                 continue  # a full disk or a lost store stops the job where it writes, with a better message
 
     def _read(self) -> dict[str, Any] | None:
+        """The lease there is. Raises DataError when the store does not answer: that is no sign of a lost lease."""
         try:
-            if not self._storage.exists(LEASE):
-                return None
             holder: dict[str, Any] = json.loads(self._storage.read_bytes(LEASE))
-            return holder
-        except (DataError, ValueError):
-            return None  # deleted between the two calls
+        except DataError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+        return holder
 
     def _content(self) -> bytes:
         return json.dumps(
@@ -111,7 +115,7 @@ class Lease:
                 "host": socket.gethostname(),
                 "boot": _boot_id(),
                 "pid": os.getpid(),
-                "started": _process_start(os.getpid()),
+                "started": _process(os.getpid())[1],
                 "since": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
                 "beats": self._beats,
             }
@@ -129,11 +133,14 @@ def held_lease(ledger: Ledger) -> Iterator[Lease]:
         lease.release()
 
 
-def _is_dead_here(holder: dict[str, Any]) -> bool:
-    """Whether the holder ran on this machine, since this boot, and its process is gone."""
-    if holder["host"] != socket.gethostname() or holder["boot"] != _boot_id():
+def _lives_here(holder: dict[str, Any]) -> bool | None:
+    """Whether the holder's process lives on this machine; None if it is frozen, or on another one: beats decide."""
+    if not holder["started"] or holder["host"] != socket.gethostname() or holder["boot"] != _boot_id():
+        return None
+    state, started = _process(holder["pid"])
+    if started != holder["started"] or state in "ZX":
         return False
-    return _process_start(holder["pid"]) != holder["started"]
+    return None if state in "Tt" else True
 
 
 def _boot_id() -> str:
@@ -146,10 +153,10 @@ def _boot_id() -> str:
         return ""
 
 
-def _process_start(pid: int) -> str | None:
-    """Start time of a living process in clock ticks since boot; None for a dead one (or a zombie)."""
+def _process(pid: int) -> tuple[str, str | None]:
+    """(state letter, start time in clock ticks since boot) of a process; ("X", None) for one that is gone. proc(5)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
-        return None
-    return None if fields[0] in "ZX" else fields[19]
+        return "X", None
+    return fields[0], fields[19]

@@ -9,6 +9,7 @@ are a cache: a part without one is read again and its receipt made from its byte
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -82,12 +83,19 @@ class Ledger:
         for name in list(self._part_names()):
             self.delete(f"data/{name}")
         self.storage.delete_prefix("_work/receipts")
-        self.storage.delete_prefix("_work/retry")
         self.delete(RETRY_JOURNAL)
+        self.discard_retry()
 
     def foreign_files(self) -> list[str]:
         """Files in `data/` that are no parts; the folder must hold parts and nothing else."""
-        return [name for name in self.storage.names("data") if shard_of(name) is None]
+        return [name for name in self.storage.names("data") if shard_of(name) is None and not _is_temporary(name)]
+
+    def sweep_temporary(self) -> None:
+        """Deletes half-written files that killed drivers left. For the holder of the lease, before it writes."""
+        for folder in ("", "data", "_work", "_work/index", "_work/receipts"):
+            for name in self.storage.names(folder):
+                if _is_temporary(name):
+                    self.storage.delete(f"{folder}/{name}".lstrip("/"))
 
     # -- parts
 
@@ -126,9 +134,10 @@ class Ledger:
             self.storage.replace(name, "".join(line + "\n" for line in lines).encode())
 
     def load_receipts(self) -> Iterable[str]:
-        """Lines in no order; a shard may appear twice (adopted once more), the part's size decides."""
+        """Lines in no order; a shard may appear twice (adopted once more), for the same part."""
         for info in self.storage.list("_work/receipts"):
-            yield from self.storage.read_bytes(info.path).decode().splitlines()
+            if info.path.endswith(".jsonl"):
+                yield from self.storage.read_bytes(info.path).decode().splitlines()
 
     # -- the end
 
@@ -177,30 +186,53 @@ class Ledger:
     # -- replacing parts after a retry, rolled forward after a crash
 
     def stage_part(self, shard: int, data: bytes) -> None:
-        """Writes a replacement beside the output; nothing changes until `begin_retry`."""
+        """Writes a replacement beside the output; nothing changes until `begin_retry`.
+
+        Its name holds its checksum: a worker of a dead run that comes late cannot change what a receipt speaks of.
+        """
         self.storage.make_dirs("_work/retry")
-        self.storage.replace(f"_work/retry/{part_name(shard, self.format)}", data)
+        self.storage.replace(self._staged(shard, hashlib.sha256(data).hexdigest()), data)
 
     def begin_retry(self, receipts: Sequence[str]) -> None:
         """The point of no return: from here every later run finishes the replacement first."""
         self.write(RETRY_JOURNAL, json.dumps({"receipts": list(receipts)}).encode())
 
-    def finish_retry(self) -> list[str]:
-        """Moves staged parts into place if a retry was begun; returns the receipts of the parts it replaced."""
+    def retry_begun(self) -> bool:
+        """Whether a replacement waits to be finished."""
+        return self.storage.exists(RETRY_JOURNAL)
+
+    def finish_retry(self) -> None:
+        """Moves staged parts into place if a retry was begun. Killed at any point, the next call goes on."""
         data = self._read(RETRY_JOURNAL)
         if data is None:
-            return []
-        receipts: list[str] = json.loads(data)["receipts"]
+            return
+        lines: list[str] = json.loads(data)["receipts"]
+        receipts = [json.loads(line) for line in lines]
         self.delete(SUCCESS)
-        for line in receipts:
-            name = part_name(int(json.loads(line)["shard"]), self.format)
-            staged = f"_work/retry/{name}"
-            if self.storage.exists(staged):
-                self.storage.replace(f"data/{name}", self.storage.read_bytes(staged))
-        self.save_receipts(receipts)
+        for receipt in receipts:
+            staged = self._staged(receipt["shard"], receipt["sha256"])
+            self.storage.replace(f"data/{part_name(receipt['shard'], self.format)}", self.storage.read_bytes(staged))
+        # Receipts of the old parts must not outlive them: a new part may have the size of the old one.
+        replaced = {receipt["shard"] for receipt in receipts}
+        kept = [line for line in self.load_receipts() if json.loads(line)["shard"] not in replaced]
+        stale = [info.path for info in self.storage.list("_work/receipts")]
+        self.save_receipts([*kept, *lines])
+        for path in stale:
+            self.delete(path)
         self.delete(RETRY_JOURNAL)
+        self.discard_retry()
+
+    def discard_retry(self) -> None:
+        """Deletes what was staged."""
         self.storage.delete_prefix("_work/retry")
-        return receipts
+
+    def _staged(self, shard: int, sha256: str) -> str:
+        return f"_work/retry/{sha256[:16]}-{part_name(shard, self.format)}"
+
+
+def _is_temporary(name: str) -> bool:
+    """What `Storage.replace` leaves on a disk when it is killed."""
+    return name.startswith(".") and name.endswith(".tmp")
 
 
 def check_output_is_ours(ledger: Ledger) -> None:

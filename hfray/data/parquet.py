@@ -6,6 +6,7 @@ lies before it, so the place where a reader stopped is kept for the shard that f
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import threading
 from bisect import bisect_right
@@ -168,6 +169,9 @@ _CURSORS = _Cursors()
 def close_readers() -> None:
     """Closes the files that are kept open for the shards that may follow."""
     _CURSORS.clear()
+
+
+atexit.register(close_readers)
 
 
 def _schema(parquet: Any) -> pa.Schema:

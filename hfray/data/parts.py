@@ -66,7 +66,7 @@ def decode_part(data: bytes, format: PartFormat, name: str, columns: Sequence[st
             rows = [json.loads(line) for line in data.decode("utf-8").split("\n") if line]
             return pa.Table.from_pylist(rows) if rows else pa.table({"result": [], "error": []})
         return pq.read_table(io.BytesIO(data), columns=None if columns is None else list(columns))
-    except (ValueError, pa.ArrowException) as error:
+    except (ValueError, OSError, pa.ArrowException) as error:
         raise DataError(
             f"{name} is not a readable part ({error}); it was changed after it was written: "
             "delete it and run the same command again"
@@ -97,7 +97,7 @@ def _plain(value: Any) -> Any:
     """JSON has no bytes, no times and no NaN: base64, ISO 8601 and null stand for them."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):  # Arrow gives the entries of a map as tuples
         return [_plain(each) for each in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,8 +38,8 @@ class Plan:
         self.shard_rows = indexes[0].shard_rows
         if any(index.shard_rows != self.shard_rows for index in indexes):
             raise ValueError("the indexes were made for different shard_rows")
-        self.indexes = tuple(indexes)
-        self.schema: pa.Schema = merge_schemas((index.file.url, index.schema) for index in indexes)
+        self.indexes = tuple(_share_schemas(indexes))
+        self.schema: pa.Schema = merge_schemas((index.file.url, index.schema) for index in self.indexes)
         counts = np.array([index.num_rows for index in indexes], np.int64)
         starts = np.concatenate([[0], np.cumsum(counts)])
         if limit is not None:
@@ -86,6 +86,16 @@ class Plan:
             for index in self.indexes
         ]
         return {"shard_rows": self.shard_rows, "num_rows": self.num_rows, "files": files}
+
+
+def _share_schemas(indexes: Sequence[FileIndex]) -> Iterator[FileIndex]:
+    """The same indexes with equal schemas as one object: a hundred thousand files mostly have one schema."""
+    last: pa.Schema | None = None
+    for index in indexes:
+        if last is not None and index.schema.equals(last):
+            index = replace(index, schema=last)
+        last = index.schema
+        yield index
 
 
 class IndexCache:

@@ -72,7 +72,9 @@ def read_records(shard: Shard, scanner: Scanner) -> list[bytes]:
 
 def spool_path(file: FileRef, suffix: str) -> str:
     """The name of a file's spool: the same for equal content, so that a second index pass replaces it by its like."""
-    key = hashlib.sha256(f"{file.url}\n{file.size_bytes}\n{file.version}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{file.url}\n{file.size_bytes}\n{file.version}".encode(errors="surrogatepass")).hexdigest()[
+        :32
+    ]
     return f"{key}.{suffix}"
 
 

@@ -20,7 +20,11 @@ from hfray.data.base import FileInfo
 from hfray.data.store_errors import translated
 from hfray.errors import DataError
 
-_ENDPOINTS = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"), "gs": (), "az": ("AZURE_ENDPOINT",)}
+_ENDPOINTS: dict[str, tuple[str, ...]] = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "gs": (),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
 _CONFLICTS = 6
 
 

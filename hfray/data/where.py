@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,6 +27,7 @@ ALLOWED = (
     "length() lower() upper() number() startswith() endswith() contains()"
 )
 MAX_CHARS = 4096
+_LONE_EQUALS = re.compile(r"(?<![=!<>])=(?!=)")
 MAX_DEPTH = 40
 
 
@@ -64,6 +66,8 @@ class _Compiler:
         self.columns: dict[str, None] = {}
 
     def compile(self) -> Value:
+        if not self._text:
+            raise SpecError(f"where: at character 1: there is no condition; allowed: {ALLOWED}")
         if len(self._text) > MAX_CHARS:
             raise SpecError(f"where: has {len(self._text):,} characters, over {MAX_CHARS:,}")
         try:
@@ -71,7 +75,7 @@ class _Compiler:
                 warnings.simplefilter("ignore")
                 tree = ast.parse(self._text, mode="eval")
         except SyntaxError as error:
-            hint = "; write == to compare" if "==" in (error.msg or "") or error.msg == "invalid syntax" else ""
+            hint = "; write == to compare" if _LONE_EQUALS.search(self._text) else ""
             raise SpecError(f"where: at character {error.offset or 1}: {error.msg}{hint}; allowed: {ALLOWED}") from None
         except (ValueError, RecursionError, MemoryError) as error:
             raise SpecError(f"where: cannot be parsed ({error}); allowed: {ALLOWED}") from None

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from hfray.data.base import Shard
 from hfray.data.columns import Columns
 from hfray.data.formats import read_shard
 from hfray.data.ledger import Ledger
 from hfray.data.parts import assemble, decode_part, encode_part, part_facts, part_name
-from hfray.data.plan import Plan, Shard
+from hfray.data.plan import Plan
 from hfray.data.where import Where
 from hfray.errors import DataError, RowError
 from hfray.inference.predictor import Pending, Predictor
@@ -80,13 +81,13 @@ class ShardWorker:
         """
         if self._ledger.has_part(shard_number):
             return self.adopt(shard_number)
-        started_at = time.time()
+        predictor = self.predictor
+        started_at = time.time()  # loading the model is no part of a shard's time
         shard = self._plan.shard(shard_number)
         try:
             source = self._read(shard)
         except DataError as error:
             return ShardFailure(shard_number, shard.file.url, str(error))
-        predictor = self.predictor
         results, lengths = self._predict(predictor, source, range(len(source.rows)))
         table = assemble(source.table, results, predictor.task.result_type())
         data = encode_part(table, self._ledger.format)

@@ -27,6 +27,7 @@ class Checked:
     """What the checks found out and the run needs again."""
 
     job: ScoreJob
+    """Resolved: hub revisions are commits."""
     source: ModelSource
     task_class: type[Task]
     task: Task
@@ -52,7 +53,15 @@ def check_job(job: ScoreJob) -> Checked:
     processor = load_processor(source, task_class)
     info = model_info(source, config, tokenizer=processor.tokenizer, labels=labels)
     task = task_class(job.task, processor, info)
-    return Checked(job, source, task_class, task, where, None if labels is None else tuple(labels))
+    return Checked(_pinned(job, source, adapter), source, task_class, task, where, labels and tuple(labels))
+
+
+def _pinned(job: ScoreJob, source: ModelSource, adapter: ModelSource | None) -> ScoreJob:
+    """The job with branches and tags replaced by the commits they name now; this is what is saved and run."""
+    model = job.model.model_copy(
+        update={"revision": source.revision, "adapter_revision": None if adapter is None else adapter.revision}
+    )
+    return job.model_copy(update={"model": model})
 
 
 def check_columns(checked: Checked, plan: Plan) -> Columns:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hfray.data.storage import Storage
-from hfray.errors import DataError, SpecError
+from hfray.errors import DataError, EngineError, HfrayError, SpecError
 
 OBJECT_STORE_BYTES = 256 * 2**20  # descriptors and receipts only; rows never enter the object store
 PROBE_TIMEOUT_S = 60
@@ -181,3 +181,15 @@ def root_cause(error: BaseException, wanted: type[BaseException]) -> Any:
             return each
         stack += [getattr(each, "cause", None), each.__cause__, each.__context__]
     return None
+
+
+def as_hfray_error(error: Exception) -> HfrayError:
+    """What a worker raised, out of Ray's wrapping; anything else that Ray reports is for the operator."""
+    known = root_cause(error, HfrayError)
+    if known is not None:
+        return known  # type: ignore[no-any-return]
+    full = root_cause(error, OSError)
+    if full is not None:
+        return DataError(f"a worker could not read or write: {full}")
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return EngineError(f"a worker failed: {lines[-1].strip() if lines else type(error).__name__}")

@@ -29,7 +29,8 @@ def index_input(
     Raises SpecError for paths that lead nowhere, DataError when no file can be read.
     """
     options = ReadOptions(spec.delimiter)
-    files = list_files(spec.path, spec.format, split=spec.split, config=spec.name)
+    paths = [f"{path}@{spec.revision}" for path in spec.path] if spec.revision else spec.path
+    files = list_files(paths, spec.format, split=spec.split, config=spec.name)
     cache = IndexCache(ledger.storage, INDEX_FOLDER)
     indexes: dict[str, FileIndex] = {}
     failures: dict[str, str] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from hfray.spec.sections import WorkersSpec
 
 MIN_TASK_SHARDS = 8
 MAX_TASKS = 1500
+ANSWER_EVERY_S = 5.0
 SHARDS_AT_ONCE = 2  # per actor: one computes while the other is read, encoded and written
 
 WorkerFactory = Callable[[Callable[[Tick], None], Callable[[dict[str, Any]], None]], ShardWorker]
@@ -72,14 +74,20 @@ class ShardActor:
         )
         self._run = self._worker.score if mode == "score" else self._worker.retry
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        answers = []
-        for task in batch["shards"]:
-            for shard in json.loads(task):
-                answer = self._run(shard)
-                kind = "receipt" if isinstance(answer, Receipt) else "failure"
-                answers.append(json.dumps([kind, asdict(answer)]))
-        return {"answers": answers}
+    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Answers every few seconds, so that slow shards are known when they are done and fast ones cost no message
+        each."""
+        (task,) = batch["shards"]
+        answers: list[Any] = []
+        answered_at = time.monotonic()
+        for shard in json.loads(task):
+            answer = self._run(shard)
+            answers.append(["receipt" if isinstance(answer, Receipt) else "failure", asdict(answer)])
+            if time.monotonic() - answered_at > ANSWER_EVERY_S:
+                yield {"answers": [json.dumps(answers)]}
+                answers, answered_at = [], time.monotonic()
+        if answers:
+            yield {"answers": [json.dumps(answers)]}
 
 
 def run_shards(
@@ -98,6 +106,8 @@ def run_shards(
     smallest, largest = pool_size(cluster, workers)
     tasks = [json.dumps(task) for task in guided_tasks(shards, largest)]
     smallest = min(smallest, len(tasks))
+    # A block is passed on when it is full, and a byte fills it: answers travel when they are given, not at a task's end.
+    ray.data.DataContext.get_current().target_max_block_size = 1
     dataset = ray.data.from_arrow([pa.table({"shards": [task]}) for task in tasks]).map_batches(
         ShardActor,
         batch_size=1,
@@ -114,9 +124,9 @@ def run_shards(
         ),
     )
     for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"):
-        for line in batch["answers"]:
-            kind, fields = json.loads(line)
-            yield Receipt(**fields) if kind == "receipt" else ShardFailure(**fields)
+        for lines in batch["answers"]:
+            for kind, fields in json.loads(lines):
+                yield Receipt(**fields) if kind == "receipt" else ShardFailure(**fields)
 
 
 def guided_tasks(shards: Sequence[int], workers: int) -> Iterator[list[int]]:

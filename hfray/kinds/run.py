@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hfray.errors import HfrayError
+from hfray.errors import HfrayError, SpecError
 from hfray.kinds.progress import Progress
 from hfray.kinds.report import Report
 from hfray.log import quiet as quieted
@@ -31,7 +31,8 @@ def run_job(job: ScoreJob, *, job_path: str = "", restart: bool, retry_errors: b
                 console.print("interrupted; what is finished is kept, the same command goes on from there")
             return INTERRUPTED
         except HfrayError as error:
-            error.add_note(f"log: {log_path}")
+            if not isinstance(error, SpecError):  # nothing ran that could have logged
+                error.add_note(f"log: {log_path}")
             raise
         finally:
             signal.signal(signal.SIGTERM, previous)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,23 +19,25 @@ from hfray.data.columns import Columns
 from hfray.data.lease import Lease, held_lease
 from hfray.data.ledger import Ledger, PartEntry, check_output_is_ours
 from hfray.data.plan import Plan
-from hfray.engines.base import Engine
 from hfray.errors import DataError, EngineError, ErrorRateExceeded, HfrayError, SpecError
-from hfray.inference.predictor import Predictor
 from hfray.inference.receipt import Receipt, Totals
-from hfray.inference.worker import ShardFailure, ShardWorker, Tick
-from hfray.kinds.check import Checked, check_columns, check_job, columns_of, identity_of_model
-from hfray.kinds.cluster import Cluster, cluster, root_cause
+from hfray.inference.worker import ShardFailure
+from hfray.kinds.check import Checked, check_columns, check_job, identity_of_model
+from hfray.kinds.cluster import Cluster, as_hfray_error, cluster
 from hfray.kinds.finish import compute_metrics, write_errors
 from hfray.kinds.indexing import index_input
-from hfray.kinds.pool import Counter, Snapshot, run_shards
+from hfray.kinds.pool import run_shards
 from hfray.kinds.progress import Progress
 from hfray.kinds.report import FileFailure, ModelFacts, Report, Session
 from hfray.kinds.report_html import render
+from hfray.kinds.watch import watched
+from hfray.kinds.workers import WorkerFactory
 from hfray.spec.fields import difference, fingerprint, identity_of
 from hfray.spec.score import ScoreJob
 
 RECEIPTS_EVERY_S = 10.0
+ROUNDS = 3
+"""How often shards are given out whose answers did not come back."""
 
 
 class ScoreRun:
@@ -52,6 +53,7 @@ class ScoreRun:
         self._totals = Totals()
         self._receipts: dict[int, Receipt] = {}
         self._failures: dict[str, str] = {}
+        self._unreadable: set[int] = set()
         self._model: dict[str, Any] | None = None
         self._plan: Plan
         self._checked: Checked
@@ -62,20 +64,24 @@ class ScoreRun:
         """Scores what is missing and finishes the output. Raises HfrayError; the parts committed so far stay."""
         self._progress.phase("checking")
         self._checked = check_job(self._job)
+        self._job = self._checked.job
         with cluster(debug=self._debug) as ray_cluster:
             opening = Ledger(self._job.output.path, self._job.output.format, "")
             check_output_is_ours(opening)
-            if opening.success() is not None and not restart and not retry_errors:
+            complete = opening.success() is not None and not opening.retry_begun()
+            if complete and not restart and not retry_errors:
                 self._make_plan(opening, ray_cluster)
                 return self._already_complete(opening)
             opening.open_work()
             with held_lease(opening) as lease:
+                opening.sweep_temporary()
                 self._make_plan(opening, ray_cluster)
                 self._claim(opening, restart=restart)
                 try:
                     return self._score(ray_cluster, lease, retry_errors=retry_errors)
                 except BaseException as error:
-                    self._save_failed_report(error)
+                    if not lease.lost.is_set():
+                        self._save_failed_report(error)
                     raise
 
     # -- before the first row
@@ -92,8 +98,9 @@ class ScoreRun:
             "model": identity_of_model(self._checked),
             "input": self._plan.input_identity(),
         }
-        self._identity = identity | {"fingerprint": fingerprint(identity)}
-        self._ledger = Ledger(self._job.output.path, self._job.output.format, self._identity["fingerprint"])
+        self._fingerprint = fingerprint(identity)
+        self._identity = identity | {"fingerprint": self._fingerprint}
+        self._ledger = Ledger(self._job.output.path, self._job.output.format, self._fingerprint)
 
     def _claim(self, opening: Ledger, *, restart: bool) -> None:
         """Refuses an output that was begun with another identity; `--restart` clears it first."""
@@ -107,7 +114,7 @@ class ScoreRun:
 
     def _refuse_other(self, opening: Ledger) -> None:
         old = opening.identity()
-        if old is not None and old["fingerprint"] != self._identity["fingerprint"]:
+        if old is not None and old["fingerprint"] != self._fingerprint:
             changes = difference(_without_fingerprint(old), _without_fingerprint(self._identity))
             raise SpecError(
                 f"{self._job.output.path} was begun with another job:\n  "
@@ -127,8 +134,17 @@ class ScoreRun:
     def _score(self, ray_cluster: Cluster, lease: Lease, *, retry_errors: bool) -> Report:
         self._ledger.finish_retry()
         missing = self._resume()
-        if missing:
+        for _ in range(ROUNDS):
+            if not missing:
+                break
             self._run_shards(ray_cluster, lease, missing, "score")
+            # A worker that is killed takes answers with it; what it committed is there all the same.
+            missing = self._missing() and self._resume()
+        if missing:
+            raise EngineError(
+                f"{len(missing):,} shards came back without an answer, the first is {missing[0]}; what is finished is "
+                "kept: run the same command again"
+            )
         if retry_errors:
             failed = [shard for shard, receipt in sorted(self._receipts.items()) if receipt.failed]
             if failed:
@@ -136,23 +152,30 @@ class ScoreRun:
         return self._finish(lease)
 
     def _resume(self) -> list[int]:
-        """Shards without a receipt. A part that is there without one is read again by whoever gets its shard."""
+        """Shards that a worker has to look at: to compute them, or to read the parts again whose receipts were lost."""
         sizes = self._ledger.part_sizes()
-        extra = [shard for shard in sizes if shard >= self._plan.num_shards]
-        if extra:
-            raise DataError(f"{self._ledger.url}/data holds part {min(extra)}, but the job has {self._plan.num_shards}")
+        if (last := max(sizes, default=-1)) >= self._plan.num_shards:
+            raise DataError(f"{self._ledger.url}/data holds part {last}, but the job has {self._plan.num_shards}")
         for line in self._ledger.load_receipts():
             receipt = Receipt.from_json(line)
-            if sizes.get(receipt.shard) == receipt.size_bytes and receipt.shard not in self._receipts:
+            if sizes.get(receipt.shard) == receipt.size_bytes:
                 self._take(replace(receipt, adopted=True))
-        missing = [shard for shard in range(self._plan.num_shards) if shard not in self._receipts]
-        unread = [shard for shard in missing if shard in sizes]
-        if len(unread) == len(missing):  # killed between the last commit and the end: no worker is needed
-            reader = ShardWorker(self._plan, self._ledger, _no_predictor, columns=self._columns)
-            for shard in unread:
-                self._take(reader.adopt(shard))
-            return []
-        return missing
+        missing = self._missing()
+        if any(shard not in sizes for shard in missing):
+            return missing
+        reader = self._worker_factory.reader()  # killed between the last commit and the end: no worker is needed
+        for shard in missing:
+            self._take(reader.adopt(shard))
+        return []
+
+    def _missing(self) -> list[int]:
+        """Shards without a receipt, but for those that cannot be read."""
+        known = self._receipts.keys() | self._unreadable
+        return [shard for shard in range(self._plan.num_shards) if shard not in known]
+
+    @property
+    def _worker_factory(self) -> WorkerFactory:
+        return WorkerFactory(self._checked, self._plan, self._ledger)
 
     def _run_shards(self, ray_cluster: Cluster, lease: Lease, shards: list[int], mode: Any) -> list[Receipt]:
         self._progress.phase("starting ray")
@@ -161,14 +184,16 @@ class ScoreRun:
         self._progress.phase("starting workers")
         done: list[Receipt] = []
         saved, saved_at = 0, time.monotonic()
-        with self._watched_counter(ray_cluster) as counter:
+        resumed = {"resumed_rows": self._totals.rows, "resumed_failed": self._totals.failed}
+        with watched(self._progress, **resumed) as watch:
             answers = run_shards(
-                ray_cluster, shards, self._worker_factory(), self._job.workers, counter=counter, mode=mode
+                ray_cluster, shards, self._worker_factory, self._job.workers, counter=watch.counter, mode=mode
             )
             try:
                 for answer in answers:
                     if isinstance(answer, ShardFailure):
                         self._failures[answer.file] = answer.reason
+                        self._unreadable.add(answer.shard)
                         continue
                     done.append(answer)
                     if mode == "score":
@@ -180,71 +205,31 @@ class ScoreRun:
                     if lease.lost.is_set():
                         lease.check()
             except Exception as error:
-                raise _as_hfray_error(error) from error
+                raise as_hfray_error(error) from error
             finally:
                 answers.close()  # type: ignore[attr-defined]
                 if mode == "score":
                     self._ledger.save_receipts([receipt.to_json() for receipt in done[saved:]])
+        self._model = watch.model or self._model
         return done
 
     def _retry(self, ray_cluster: Cluster, lease: Lease, failed: list[int]) -> None:
         """Scores failed rows again, then replaces their parts; a crash in between is rolled forward."""
-        self._ledger.storage.delete_prefix("_work/retry")
-        receipts = self._run_shards(ray_cluster, lease, failed, "retry")
+        self._ledger.discard_retry()
+        answers = self._run_shards(ray_cluster, lease, failed, "retry")
+        replaced = {receipt.shard: receipt for receipt in answers}  # an answer may come twice from a killed worker
         lease.check()
-        self._ledger.begin_retry([receipt.to_json() for receipt in receipts])
+        self._ledger.begin_retry([receipt.to_json() for receipt in replaced.values()])
         self._ledger.finish_retry()
-        totals = Totals()
-        self._receipts.update({receipt.shard: receipt for receipt in receipts})
+        self._receipts.update(replaced)
+        self._totals = Totals()
         for receipt in self._receipts.values():
-            totals.add(receipt)
-        self._totals = totals
-
-    def _worker_factory(self) -> Callable[..., ShardWorker]:
-        return WorkerFactory(self._checked, self._plan, self._ledger)
-
-    @contextlib.contextmanager
-    def _watched_counter(self, ray_cluster: Cluster) -> Iterator[Any]:
-        """The actor that adds up ticks, polled into the progress line by a thread."""
-        import ray
-
-        counter = ray.remote(num_cpus=0, max_restarts=3)(Counter).remote()
-        stop = threading.Event()
-        resumed = self._totals.rows
-        resumed_failed = self._totals.failed
-
-        def watch() -> None:
-            scoring = False
-            while not stop.wait(0.5):
-                try:
-                    snapshot: Snapshot = ray.get(counter.snapshot.remote(), timeout=5)
-                except Exception:  # only for the eye: a lost counter must not end a job
-                    continue
-                self._model = snapshot.model or self._model
-                if snapshot.rows and not scoring:
-                    scoring = True
-                    self._progress.phase("scoring")
-                self._progress.update(
-                    resumed + snapshot.rows,
-                    snapshot.tokens,
-                    resumed_failed + snapshot.failed,
-                    snapshot.workers,
-                    resumed_rows=resumed,
-                )
-
-        thread = threading.Thread(target=watch, name="hfray-progress", daemon=True)
-        thread.start()
-        try:
-            yield counter
-        finally:
-            stop.set()
-            thread.join()
-            with contextlib.suppress(Exception):
-                self._model = ray.get(counter.snapshot.remote(), timeout=5).model or self._model
+            self._totals.add(receipt)
 
     def _take(self, receipt: Receipt) -> None:
-        self._receipts[receipt.shard] = receipt
-        self._totals.add(receipt)
+        if receipt.shard not in self._receipts:
+            self._receipts[receipt.shard] = receipt
+            self._totals.add(receipt)
 
     def _check_error_rate(self, rows: int) -> None:
         allowed = self._job.max_error_rate * rows
@@ -260,6 +245,7 @@ class ScoreRun:
 
     def _finish(self, lease: Lease) -> Report:
         self._progress.phase("finishing")
+        lease.check()
         receipts = [self._receipts[shard] for shard in sorted(self._receipts)]
         self._check_error_rate(self._totals.rows)
         write_errors(self._ledger, receipts, self._columns.schema)
@@ -275,7 +261,7 @@ class ScoreRun:
         self._write_report(report)
         entries = [PartEntry(r.shard, r.rows, r.failed, r.size_bytes, r.sha256) for r in receipts]
         extra = {"hfray": hfray.__version__, "shards": self._plan.num_shards}
-        self._ledger.write_success(self._identity["fingerprint"], entries, self._failures, extra)
+        self._ledger.write_success(self._fingerprint, entries, self._failures, extra)
         self._ledger.sweep_attempts()
         return report
 
@@ -297,14 +283,14 @@ class ScoreRun:
             output=self._job.output.path,
             job=self._job_path,
             log=self._log_path,
-            fingerprint=self._identity["fingerprint"],
+            fingerprint=self._fingerprint,
             spec=self._ledger.read("spec.yaml").decode(),
         )
 
     def _earlier_sessions(self) -> tuple[Session, ...]:
         with contextlib.suppress(HfrayError):
             old = Report.from_json(self._ledger.read("report.json"))
-            if old.fingerprint == self._identity["fingerprint"]:
+            if old.fingerprint == self._fingerprint:
                 self._model = self._model or (None if old.model is None else old.model.model_dump())
                 return old.sessions
         return ()
@@ -314,84 +300,15 @@ class ScoreRun:
         self._ledger.write("report.html", render(report).encode())
 
     def _save_failed_report(self, error: BaseException) -> None:
-        """As far as the disk lets it: the report must not hide the error."""
+        """As far as the disk lets it: the report must not hide the error. A complete output keeps its own report."""
         interrupted = isinstance(error, KeyboardInterrupt)
         with contextlib.suppress(HfrayError, OSError):
-            self._write_report(self._report("interrupted" if interrupted else "failed", str(error), {}))
-
-
-class WorkerFactory:
-    """Makes the worker of one actor; travels to it, and is all that does."""
-
-    def __init__(self, checked: Checked, plan: Plan, ledger: Ledger) -> None:
-        self._job = checked.job
-        self._source = checked.source
-        self._labels = checked.labels
-        self._where = checked.job.input.where
-        self._plan = plan
-        self._ledger = ledger
-
-    def __call__(self, tick: Callable[[Tick], None], loaded: Callable[[dict[str, Any]], None]) -> ShardWorker:
-        import torch
-
-        from hfray.data.where import compile_where
-
-        torch.set_num_threads(max(1, int(self._job.workers.cpus)))
-        return ShardWorker(
-            self._plan,
-            self._ledger,
-            lambda: self._predictor(loaded),
-            columns=columns_of(self._job, self._plan),
-            where=None if self._where is None else compile_where(self._where),
-            tick=tick,
-        )
-
-    def _predictor(self, loaded: Callable[[dict[str, Any]], None]) -> Predictor:
-        from hfray.tasks import TASKS
-
-        task_class = TASKS[self._job.task.name]
-        engine: Engine
-        if self._job.engine.name == "fake":
-            from hfray.engines.fake import FakeEngine
-            from hfray.models.info import load_config, model_info
-            from hfray.models.load import load_processor
-
-            processor = load_processor(self._source, task_class)
-            config = load_config(self._source)
-            info = model_info(self._source, config, tokenizer=processor.tokenizer, labels=self._labels)
-            engine = FakeEngine(num_labels=len(info.labels), seconds_per_item=self._job.engine.seconds_per_item)
-            return Predictor(task_class(self._job.task, processor, info), engine, seed=self._job.seed)
-        from hfray.engines.batch import BatchEngine
-        from hfray.models.load import load_model
-
-        model = load_model(self._job.model, task_class, labels=self._labels, source=self._source)
-        loaded(model.facts.as_dict())
-        engine = BatchEngine(
-            model,
-            max_batch_tokens=self._job.engine.max_batch_tokens,
-            max_batch_items=self._job.engine.max_batch_items,
-        )
-        return Predictor(task_class(self._job.task, model.processor, model.info), engine, seed=self._job.seed)
-
-
-def _no_predictor() -> Predictor:
-    raise EngineError("a part is read, not computed, here; this is a mistake in hfray")
+            if self._ledger.success() is None:
+                self._write_report(self._report("interrupted" if interrupted else "failed", str(error), {}))
 
 
 def _without_fingerprint(identity: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in identity.items() if key != "fingerprint"}
-
-
-def _as_hfray_error(error: Exception) -> HfrayError:
-    """What a worker raised, out of Ray's wrapping; anything else that Ray reports is for the operator."""
-    known = root_cause(error, HfrayError)
-    if known is not None:
-        return known  # type: ignore[no-any-return]
-    full = root_cause(error, OSError)
-    if full is not None:
-        return DataError(f"a worker could not read or write: {full}")
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return EngineError(f"a worker failed: {lines[-1].strip() if lines else type(error).__name__}")
 
 
 def _versions() -> dict[str, str]:

@@ -5,7 +5,8 @@ Safetensors only, remote code never. Knows nothing of rows or batches.
 
 from __future__ import annotations
 
-import copy
+import platform
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,9 @@ from typing import Any
 import torch
 
 from hfray.errors import EngineError, SpecError
-from hfray.models.info import load_config, model_info
+from hfray.models.adapter import attach_adapter
+from hfray.models.info import load_config, model_info, unusable
+from hfray.models.quantization import bytes_in, bytes_now, num_parameters, quantization_config
 from hfray.models.sentence import load_dense, read_sentence_modules
 from hfray.models.source import ModelSource, resolve_source
 from hfray.spec.sections import ModelSpec
@@ -22,7 +25,8 @@ from hfray.tasks.base import ModelInfo, Processor, Task
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What the report says of a loaded model. `bytes_before` is what the parameters would take unquantised."""
+    """What the report says of a loaded model. `bytes_before` is what its weights would take unquantised in `dtype`,
+    `bytes_after` what they take."""
 
     path: str
     revision: str | None
@@ -33,6 +37,7 @@ class ModelFacts:
     bytes_before: int
     bytes_after: int
     adapter: str | None = None
+    architecture: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -43,7 +48,9 @@ class LoadedModel:
     """A model ready to run: what an engine takes (model, dense, pad_token_id, device) and what a task takes."""
 
     model: Any
+    """A Transformers model in evaluation mode; an attached adapter's layers are inside it."""
     dense: Any | None
+    """A sentence-transformers folder's own layers after pooling."""
     pad_token_id: int
     device: torch.device
     processor: Processor
@@ -55,7 +62,11 @@ def load_model(
     spec: ModelSpec, task: type[Task], *, labels: Sequence[str] | None = None, source: ModelSource | None = None
 ) -> LoadedModel:
     """Loads a model with the head of `task`. Raises SpecError for what the author, EngineError for what the
-    operator must mend."""
+    operator must mend.
+
+    labels: names in place of the model's own, one for each output of its head.
+    source: what `resolve_source` found for `spec.path`, where it has been asked already.
+    """
     source = source or resolve_source(spec.path, spec.revision)
     device = pick_device(spec.device)
     dtype = pick_dtype(spec.dtype, device)
@@ -63,22 +74,27 @@ def load_model(
     if labels is not None:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
-    model = _from_pretrained(spec, task, source, config, device, dtype)
-    bytes_before = sum(_logical_size(p) for p in model.parameters()) * dtype.itemsize
-    parameters = sum(_logical_size(p) for p in model.parameters())
-    if spec.adapter is not None:
-        model = _with_adapter(model, spec)
-    model.eval()
     modules = read_sentence_modules(source)
-    dense = load_dense(source, modules)
-    if dense is not None:
-        dense = dense.to(device=device, dtype=dtype)
     processor = load_processor(source, task)
-    scale, bias = getattr(model, "logit_scale", None), getattr(model, "logit_bias", None)
+    pad_token_id = _pad_token_id(config, processor.tokenizer)
+    model, missing = _from_pretrained(spec, task, source, config, device, dtype)
+    if spec.adapter is not None:
+        adapter = resolve_source(spec.adapter, spec.adapter_revision, kind="adapter")
+        merge = spec.merge_adapter and spec.quantization == "none"
+        model = attach_adapter(model, adapter, merge=merge, missing=missing)
+    elif missing:
+        raise SpecError(
+            f"model {source.name} lacks weights for task {task.name}: {', '.join(missing[:4])}; they would be random"
+        )
+    model.eval()
+    # Decoders with a classifier look for the last token that is not this one.
+    if getattr(model.config, "pad_token_id", None) is None:
+        model.config.pad_token_id = pad_token_id
+    dense = load_dense(source, modules)
     return LoadedModel(
         model=model,
-        dense=dense,
-        pad_token_id=_pad_token_id(config, processor.tokenizer),
+        dense=None if dense is None else dense.to(device=device, dtype=dtype),
+        pad_token_id=pad_token_id,
         device=device,
         processor=processor,
         info=model_info(
@@ -87,19 +103,20 @@ def load_model(
             tokenizer=processor.tokenizer,
             labels=labels,
             modules=modules,
-            logit_scale=None if scale is None else float(scale.detach().float().exp().reshape(-1)[0]),
-            logit_bias=None if bias is None else float(bias.detach().float().reshape(-1)[0]),
+            logit_scale=_scalar(getattr(model, "logit_scale", None), exp=True),
+            logit_bias=_scalar(getattr(model, "logit_bias", None)),
         ),
         facts=ModelFacts(
             path=spec.path,
             revision=source.revision,
-            parameters=parameters,
+            parameters=num_parameters(model),
             dtype=str(dtype).removeprefix("torch."),
             quantization=spec.quantization,
             device=str(device),
-            bytes_before=bytes_before,
-            bytes_after=int(model.get_memory_footprint()) if hasattr(model, "get_memory_footprint") else bytes_before,
+            bytes_before=bytes_in(model, dtype),
+            bytes_after=bytes_now(model),
             adapter=spec.adapter,
+            architecture=type(model).__name__,
         ),
     )
 
@@ -114,23 +131,64 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 where the hardware multiplies it, else float32: a CPU without AVX512-BF16 or AMX emulates it
-    at a tenth of float32's speed."""
+    """`auto` is bfloat16 where the hardware multiplies it, else float32."""
     if wanted != "auto":
         return getattr(torch, wanted)  # type: ignore[no-any-return]
+    return torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        # oneDNN says yes to any AVX-512, but without these instructions it emulates at a fraction of float32's speed.
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def load_processor(source: ModelSource, task: type[Task]) -> Processor:
+    """The tokenizer, and the image processor where the task looks at images. Raises SpecError if the model lacks
+    one."""
+    from transformers import AutoImageProcessor, AutoTokenizer
+
+    where = {"revision": source.revision or "main", "trust_remote_code": False}
+    tokenizer = image_processor = None
+    what = "image processor"
+    try:
+        if task.needs_images:
+            image_processor = AutoImageProcessor.from_pretrained(source.path, backend="pil", **where)
+        what = "tokenizer"
+        if task.needs_text:
+            with warnings.catch_warnings():
+                # sacremoses only normalises punctuation, which the models' own published scores do without.
+                warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")
+                tokenizer = AutoTokenizer.from_pretrained(source.path, **where)
+    except Exception as error:  # whatever the tokenizer's own class raises for the files it finds
+        raise unusable(source, what, error) from error
+    if tokenizer is not None:
+        if len(tokenizer) <= len(tokenizer.all_special_ids):
+            raise SpecError(f"model {source.name}: it has no tokenizer files (tokenizer.json or the like)")
+        if task.auto_model == "AutoModel" and read_sentence_modules(source).lower_case:
+            _lower_case(tokenizer)
+    return Processor(tokenizer=tokenizer, image_processor=image_processor)
+
+
+def _lower_case(tokenizer: Any) -> None:
+    from tokenizers.normalizers import Lowercase, Sequence
+
+    backend = tokenizer.backend_tokenizer
+    backend.normalizer = Sequence([Lowercase(), *([backend.normalizer] if backend.normalizer is not None else [])])
 
 
 def _from_pretrained(
     spec: ModelSpec, task: type[Task], source: ModelSource, config: Any, device: torch.device, dtype: torch.dtype
-) -> Any:
+) -> tuple[Any, list[str]]:
+    """The model, and the names of weights that its files lack (or have in another shape, where an adapter is to come:
+    its head may have other labels)."""
     import transformers
+    from safetensors import SafetensorError
 
-    auto_model = task.auto_model
-    if auto_model == "AutoModel" and getattr(config, "is_encoder_decoder", False):
-        auto_model = "AutoModelForTextEncoding"  # embeddings of a T5 come from its encoder alone
+    auto_model = _auto_model(task, config)
     arguments: dict[str, Any] = {
         "config": config,
         "revision": source.revision or "main",
@@ -138,14 +196,17 @@ def _from_pretrained(
         "use_safetensors": True,
         "trust_remote_code": False,
         "output_loading_info": True,
+        "ignore_mismatched_sizes": True,
     }
     if spec.attention != "auto":
         arguments["attn_implementation"] = spec.attention
+    quantized = spec.quantization != "none" or getattr(config, "quantization_config", None) is not None
     if spec.quantization != "none":
-        arguments["quantization_config"] = _quantization(spec.quantization, dtype)
-        arguments["device_map"] = spec.device_map or {"": device}
-    elif spec.device_map is not None:
+        arguments["quantization_config"] = quantization_config(spec, dtype)
+    if spec.device_map is not None and device.type == "cuda":
         arguments["device_map"] = spec.device_map
+    elif quantized:
+        arguments["device_map"] = {"": device}
     try:
         model, report = getattr(transformers, auto_model).from_pretrained(source.path, **arguments)
     except torch.OutOfMemoryError as error:
@@ -153,75 +214,59 @@ def _from_pretrained(
             f"model {source.name} does not fit on {device}: {str(error).splitlines()[0]}; "
             "use model.quantization, model.device_map: auto with more GPUs per worker, or a smaller model"
         ) from error
-    except (OSError, ValueError, RuntimeError) as error:
-        raise EngineError(f"model {source.name} could not be loaded: {' '.join(str(error).split())[:400]}") from error
-    missing = sorted(report.get("missing_keys", ()))
-    if missing and auto_model not in ("AutoModel", "AutoModelForTextEncoding") and spec.adapter is None:
+    except (ImportError, ValueError) as error:  # an option that this model or this machine does not have
+        raise SpecError(f"model {source.name} cannot be loaded so: {_reason(error)}") from error
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise EngineError(f"model {source.name} could not be loaded: {_reason(error)}") from error
+    mismatched = sorted(str(each[0]) for each in report.get("mismatched_keys", ()))
+    if mismatched and spec.adapter is None:
         raise SpecError(
-            f"model {source.name} lacks weights for task {task.name}: {', '.join(missing[:4])}; they would be random"
+            f"model {source.name}: its weights do not have the shapes of its configuration (or of task.labels): "
+            f"{', '.join(mismatched[:4])}"
         )
+    missing = {*report.get("missing_keys", ()), *mismatched}
+    if task.auto_model == "AutoModel":  # no task reads BERT's pooler, which masked language models lack
+        missing = {name for name in missing if not name.startswith("pooler.")}
     if "device_map" not in arguments:
         model.to(device)
-    return model
+    return model, sorted(missing)
 
 
-def _quantization(name: str, dtype: torch.dtype) -> Any:
-    from transformers import BitsAndBytesConfig
+def _auto_model(task: type[Task], config: Any) -> str:
+    """The task's auto class; embeddings of a T5 come from its encoder alone."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
 
-    if name == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=name, bnb_4bit_compute_dtype=dtype)
-
-
-def _logical_size(parameter: Any) -> int:
-    """Weights a parameter stands for; bitsandbytes packs two 4-bit weights into a byte."""
-    state = getattr(parameter, "quant_state", None)
-    return int(state.shape.numel()) if state is not None else int(parameter.numel())
+    encoder_decoder = getattr(config, "is_encoder_decoder", False)
+    has_encoder_class = config.model_type in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
+    if task.auto_model == "AutoModel" and encoder_decoder and has_encoder_class:
+        return "AutoModelForTextEncoding"
+    return task.auto_model
 
 
-def _with_adapter(model: Any, spec: ModelSpec) -> Any:
-    from peft import PeftModel
-
-    adapter = resolve_source(spec.adapter or "", spec.adapter_revision, kind="adapter")
-    try:
-        model = PeftModel.from_pretrained(
-            model, adapter.path, revision=adapter.revision or "main", is_trainable=False, use_safetensors=True
-        )
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise SpecError(
-            f"adapter {adapter.name} does not fit model {spec.path}: {' '.join(str(error).split())[:300]}"
-        ) from error
-    return model.merge_and_unload() if spec.merge_adapter and spec.quantization == "none" else model
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:400] or type(error).__name__
 
 
-def load_processor(source: ModelSource, task: type[Task]) -> Processor:
-    """The tokenizer, and the image processor where the task looks at images."""
-    from transformers import AutoImageProcessor, AutoTokenizer
-
-    revision = source.revision or "main"
-    tokenizer = image_processor = None
-    try:
-        if task.needs_images:
-            image_processor = AutoImageProcessor.from_pretrained(
-                source.path, revision=revision, trust_remote_code=False, backend="pil"
-            )
-        if task.needs_text:
-            tokenizer = AutoTokenizer.from_pretrained(source.path, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SpecError(
-            f"model {source.name}: its tokenizer or image processor cannot be loaded: {' '.join(str(error).split())[:300]}"
-        ) from error
-    return Processor(tokenizer=copy.deepcopy(tokenizer), image_processor=image_processor)
+def _scalar(parameter: Any, *, exp: bool = False) -> float | None:
+    if parameter is None:
+        return None
+    value = parameter.detach().float().reshape(-1)[0]
+    return float(value.exp() if exp else value)
 
 
 def _pad_token_id(config: Any, tokenizer: Any) -> int:
-    """Any valid token does where the model has no padding token: padding is masked and never read."""
+    """Padding is masked and never read, so any token of the vocabulary does where the model has none of its own.
+
+    The configuration's goes first: it is in the model's vocabulary for sure, and decoders with a classifier look for
+    it.
+    """
     text = getattr(config, "text_config", None) or config
+    vocab_size = getattr(text, "vocab_size", None) or 0
     for candidate in (
-        getattr(tokenizer, "pad_token_id", None),
         getattr(text, "pad_token_id", None),
+        getattr(tokenizer, "pad_token_id", None),
         getattr(tokenizer, "eos_token_id", None),
     ):
-        if isinstance(candidate, int):
+        if isinstance(candidate, int) and 0 <= candidate < vocab_size:
             return candidate
     return 0

@@ -10,22 +10,29 @@ import hashlib
 import importlib.util
 import json
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
-from hfray.errors import SpecError
+from hfray.errors import EngineError, SpecError
 
-WHOLE_DIGEST_BYTES = 64 * 2**20
-SAMPLE_BYTES = 2**20
-NUM_SAMPLES = 16
+HUB_TIMEOUT_S = 20.0
+_NEVER_LOADED = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".ot", ".onnx", ".gguf", ".md")
+_CONFIG: dict[str, str] = {"model": "config.json", "adapter": "adapter_config.json"}
+
+Kind = Literal["model", "adapter"]
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
     """What `from_pretrained` is given, and what the fingerprint remembers.
 
-    path: a folder, or a hub id together with a 40-hex `revision`; identity: {"revision"} or {"content"} digest.
+    path: a folder, or a hub id together with a 40-hex `revision`; files: below it, with "/" between folders;
+    identity: {"revision": commit} or {"content": digest}.
     """
 
     name: str
@@ -33,6 +40,7 @@ class ModelSource:
     revision: str | None
     files: tuple[str, ...]
     identity: dict[str, str]
+    kind: Kind = "model"
 
     @property
     def is_local(self) -> bool:
@@ -40,118 +48,189 @@ class ModelSource:
 
     @property
     def has_safetensors(self) -> bool:
-        return any(name.endswith(".safetensors") and "/" not in name for name in self.files)
+        """Whether there are safetensors weights where Transformers looks for them."""
+        return bool({"model.safetensors", "model.safetensors.index.json"} & set(self.files))
 
     def read_json(self, name: str) -> Any | None:
-        """A JSON file of the model, or None if it has none of that name."""
+        """A JSON file of the model, or None if it has none of that name. Raises SpecError for broken JSON."""
         if name not in self.files:
             return None
-        if self.is_local:
-            text = (Path(self.path) / name).read_text(encoding="utf-8")
-        else:
-            text = Path(self.local_file(name)).read_text(encoding="utf-8")
         try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise SpecError(f"model {self.name}: {name} is not JSON ({error}); fetch the model again") from None
+            return json.loads(Path(self.local_file(name)).read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            raise SpecError(f"{self.kind} {self.name}: {name} cannot be read ({error}); fetch it again") from None
 
     def local_file(self, name: str) -> str:
-        """The path of one file on this machine, downloaded at the pinned commit if need be."""
+        """The path of one file on this machine, downloaded at the pinned commit if need be.
+
+        Raises SpecError when the hub does not give it, EngineError when it cannot be stored here.
+        """
         if self.is_local:
             return str(Path(self.path) / name)
         from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-        return str(hf_hub_download(self.path, name, revision=self.revision))
+        def download() -> str:
+            return str(hf_hub_download(self.path, name, revision=self.revision))
 
-
-def resolve_source(path: str, revision: str | None, *, kind: str = "model") -> ModelSource:
-    """Finds a model (or an adapter) and pins it. Raises SpecError when it is not there or the hub is out of reach."""
-    folder = _local_folder(path, "config.json" if kind == "model" else "adapter_config.json")
-    if folder is not None:
-        if revision is not None:
-            raise SpecError(f"model.revision: {path} is a local folder, which has no revisions; remove the key")
-        files = tuple(sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()))
-        return ModelSource(path, str(folder), None, files, {"content": folder_digest(folder, files)})
-    return _hub_source(path, revision)
-
-
-def _local_folder(path: str, config: str) -> Path | None:
-    if path.startswith("package:"):
-        package, _, rest = path.removeprefix("package:").partition("/")
-        found = importlib.util.find_spec(package)
-        if found is None or not found.submodule_search_locations:
+        try:
+            return _hub_call(download, self.path, self.revision or "main", self.kind)
+        except LocalEntryNotFoundError:
             raise SpecError(
-                f"model.path: the package {package!r} is not installed; pip install {package.replace('_', '-')}"
-            )
-        folder = Path(found.submodule_search_locations[0]) / rest
-        if not folder.is_dir():
-            raise SpecError(f"model.path: the package {package!r} has no folder {rest!r}")
-        return folder
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        if not (folder / config).is_file():
-            raise SpecError(f"model.path: the folder {path} has no {config}")
-        return folder.resolve()
-    looks_local = path.startswith((".", "/", "~", os.sep)) or path.count("/") > 1
-    if looks_local or folder.exists():
-        raise SpecError(f"model.path: there is no folder {path}")
-    return None
+                f"{self.kind} {self.name}: the hub cannot be reached, and {name} is not in the local cache"
+            ) from None
+        except EntryNotFoundError:
+            raise SpecError(f"{self.kind} {self.name} has no file {name}") from None
+        except OSError as error:
+            raise EngineError(f"{self.kind} {self.name}: {name} could not be downloaded: {error}") from error
+
+
+def resolve_source(path: str, revision: str | None, *, kind: Kind = "model") -> ModelSource:
+    """Finds a model (or an adapter) and pins it. Raises SpecError when it is not there or the hub is out of reach."""
+    path_key, revision_key = _keys(kind)
+    folder = _local_folder(path, kind, path_key)
+    if folder is None:
+        return _hub_source(path, revision or "main", kind)
+    if revision is not None:
+        raise SpecError(f"{revision_key}: {path} is a local folder, which has no revisions; remove the key")
+    try:
+        files = _files_of(folder)
+        return ModelSource(path, str(folder), None, files, {"content": folder_digest(folder, files)}, kind)
+    except OSError as error:
+        raise SpecError(f"{path_key}: the folder {path} cannot be read: {error}") from None
 
 
 def folder_digest(folder: Path, files: tuple[str, ...]) -> str:
-    """sha256 over names, sizes and contents; of a file above 64 MiB sixteen evenly spaced MiB stand for the whole."""
-    digest = hashlib.sha256()
-    for name in files:
-        path = folder / name
-        size = path.stat().st_size
-        digest.update(f"{name}\0{size}\0".encode())
-        with path.open("rb") as handle:
-            if size <= WHOLE_DIGEST_BYTES:
-                while chunk := handle.read(2**20):
-                    digest.update(chunk)
-            else:
-                for i in range(NUM_SAMPLES):
-                    handle.seek((size - SAMPLE_BYTES) * i // (NUM_SAMPLES - 1))
-                    digest.update(handle.read(SAMPLE_BYTES))
-    return digest.hexdigest()
+    """sha256 over the names and sha256 of all files but those that hfray never loads (pickled weights, read-mes).
+
+    Every byte counts: a fine-tuned model can differ from its base in a few rows of one file of the same size.
+    """
+    names = [name for name in files if not name.endswith(_NEVER_LOADED)]
+
+    def one(name: str) -> str:
+        with (folder / name).open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        digests = pool.map(one, names)
+        return hashlib.sha256(json.dumps(list(zip(names, digests, strict=True))).encode()).hexdigest()
 
 
-def _hub_source(path: str, revision: str | None) -> ModelSource:
+def _keys(kind: str) -> tuple[str, str]:
+    """The keys of the job file that a mistake is in."""
+    return ("model.path", "model.revision") if kind == "model" else ("model.adapter", "model.adapter_revision")
+
+
+def _files_of(folder: Path) -> tuple[str, ...]:
+    """All files but hidden ones (.git, .cache, .gitattributes), which are no part of the model."""
+    names = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
+    return tuple(sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)))
+
+
+def _local_folder(path: str, kind: str, key: str) -> Path | None:
+    """The folder that `path` names, or None where it must be a hub id."""
+    if path.startswith("package:"):
+        folder = _package_folder(path.removeprefix("package:"), key)
+    else:
+        folder = Path(path).expanduser()
+        if not folder.is_dir():
+            if folder.exists():
+                raise SpecError(f"{key}: {path} is a file; name the folder that holds it")
+            if path.startswith((".", "/", "~")) or path.count("/") > 1:
+                raise SpecError(f"{key}: there is no folder {path}")
+            return None
+    if not (folder / _CONFIG[kind]).is_file():
+        raise SpecError(f"{key}: the folder {path} has no {_CONFIG[kind]}{_other_kind(kind, os.listdir(folder))}")
+    return folder.resolve()
+
+
+def _package_folder(name: str, key: str) -> Path:
+    package, _, rest = name.partition("/")
+    # A dotted name would import its parents; a model travels at the top of its package.
+    found = importlib.util.find_spec(package) if package.isidentifier() else None
+    if found is None or not found.submodule_search_locations:
+        raise SpecError(f"{key}: the package {package!r} is not installed; pip install {package.replace('_', '-')}")
+    root = Path(found.submodule_search_locations[0]).resolve()
+    folder = (root / rest).resolve()
+    if not folder.is_dir() or not folder.is_relative_to(root):
+        raise SpecError(f"{key}: the package {package!r} has no folder {rest!r}")
+    return folder
+
+
+def _other_kind(kind: str, files: tuple[str, ...] | list[str]) -> str:
+    """A hint for a model given as an adapter, or the other way round."""
+    if kind == "model" and _CONFIG["adapter"] in files:
+        return "; it is a PEFT adapter: name it as model.adapter, and its base model as model.path"
+    if kind == "adapter" and _CONFIG["model"] in files:
+        return ", so it is no PEFT adapter; name a whole model as model.path"
+    return ""
+
+
+def _hub_source(path: str, revision: str, kind: Kind) -> ModelSource:
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
-    wanted = revision or "main"
+    path_key, _ = _keys(kind)
     if constants.HF_HUB_OFFLINE:
-        return _cached_source(path, wanted, "HF_HUB_OFFLINE is set")
+        return _cached_source(path, revision, kind, "HF_HUB_OFFLINE is set")
     try:
-        info = HfApi().model_info(path, revision=wanted, timeout=20)
+        info = _hub_call(
+            lambda: HfApi().model_info(path, revision=revision, timeout=HUB_TIMEOUT_S), path, revision, kind
+        )
+    except SpecError:
+        raise
+    except Exception as error:  # the client's own errors, and those of whatever HTTP library it uses
+        return _cached_source(path, revision, kind, f"the hub cannot be reached ({type(error).__name__})")
+    files = tuple(sorted(sibling.rfilename for sibling in info.siblings or []))
+    if _CONFIG[kind] not in files:
+        raise SpecError(f"{path_key}: hub model {path} has no {_CONFIG[kind]}{_other_kind(kind, files)}")
+    return ModelSource(path, path, str(info.sha), files, {"revision": str(info.sha)}, kind)
+
+
+def _hub_call(call: Callable[[], _T], path: str, revision: str, kind: str) -> _T:
+    """What the hub refuses for good, as a SpecError; other errors pass."""
+    path_key, revision_key = _keys(kind)
+    from huggingface_hub.errors import (
+        DisabledRepoError,
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return call()
     except GatedRepoError:
-        raise SpecError(f"model.path: {path} is gated; accept its terms on the hub and set HF_TOKEN") from None
+        raise SpecError(f"{path_key}: {path} is gated; accept its terms on the hub and set HF_TOKEN") from None
+    except DisabledRepoError:
+        raise SpecError(f"{path_key}: the hub has disabled {path}; choose another model") from None
     except RepositoryNotFoundError:
         raise SpecError(
-            f"model.path: there is no folder and no hub model {path!r} (if it is private, set HF_TOKEN)"
+            f"{path_key}: there is no folder and no hub model {path!r} (if it is private, set HF_TOKEN)"
         ) from None
     except RevisionNotFoundError:
-        raise SpecError(f"model.revision: hub model {path} has no revision {wanted!r}") from None
+        raise SpecError(f"{revision_key}: hub model {path} has no revision {revision!r}") from None
     except HFValidationError as error:
-        raise SpecError(f"model.path: {path!r} is neither a folder nor a hub id ({error})") from None
-    except Exception as error:
-        return _cached_source(path, wanted, f"the hub cannot be reached ({type(error).__name__})")
-    files = tuple(sorted(sibling.rfilename for sibling in info.siblings or []))
-    return ModelSource(path, path, str(info.sha), files, {"revision": str(info.sha)})
+        raise SpecError(f"{path_key}: {path!r} is neither a folder nor a hub id ({error})") from None
 
 
-def _cached_source(path: str, revision: str, why: str) -> ModelSource:
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
+def _cached_source(path: str, revision: str, kind: Kind, why: str) -> ModelSource:
+    """The snapshot that the local cache has of this revision."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
+    path_key, _ = _keys(kind)
     try:
-        repos = [repo for repo in scan_cache_dir().repos if repo.repo_type == "model" and repo.repo_id == path]
-    except CacheNotFound:
-        repos = []
-    for cached in (each for repo in repos for each in repo.revisions):
-        if revision in cached.refs or cached.commit_hash == revision:
-            snapshot = Path(cached.snapshot_path)
-            files = tuple(sorted(str(p.relative_to(snapshot)) for p in snapshot.rglob("*") if p.is_file()))
-            return ModelSource(path, path, cached.commit_hash, files, {"revision": cached.commit_hash})
-    raise SpecError(f"model.path: {why}, and {path!r} (revision {revision}) is neither a folder nor in the local cache")
+        config = try_to_load_from_cache(path, _CONFIG[kind], revision=revision)
+    except HFValidationError as error:
+        raise SpecError(f"{path_key}: {path!r} is neither a folder nor a hub id ({error})") from None
+    if not isinstance(config, str):
+        raise SpecError(
+            f"{path_key}: {why}, and {path!r} (revision {revision}) is neither a folder nor in the local cache"
+        )
+    snapshot = Path(config).parent
+    files = _files_of(snapshot)
+    if not any(name.endswith(".safetensors") for name in files):
+        raise SpecError(
+            f"{path_key}: {why}, and the local cache has {path!r} (revision {revision}) without its weights"
+        )
+    return ModelSource(path, path, snapshot.name, files, {"revision": snapshot.name}, kind)

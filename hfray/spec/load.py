@@ -3,145 +3,148 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from hfray.errors import SpecError
+from hfray.spec.problems import close_or_known, problems, shown
 from hfray.spec.score import ScoreJob, job_kinds
-from hfray.spec.shape import fields_at, tags
+from hfray.spec.shape import Keys
 from hfray.spec.yaml_lines import Document, parse, parse_value
+
+MAX_FILE_BYTES = 1 << 20
+"""More is data that somebody took for a job."""
 
 
 def load_job(path: str | Path, overrides: Sequence[str] = ()) -> ScoreJob:
     """Reads and validates a job file. `overrides` are `a.b=c`, applied before validation.
 
-    Raises SpecError with one line for each problem.
+    Raises SpecError with one line for each problem, in the order of the file.
     """
     name = str(path)
     document = parse(_read(Path(path)), name)
-    if document.value is None:
-        raise SpecError(f"{name}: the file is empty; `hfray explain score` shows what a job needs")
-    if not isinstance(document.value, dict):
-        raise SpecError(f"{name}:1: a job is a mapping of keys, not a {type(document.value).__name__}")
     value = document.value
-    overridden = [_apply(value, each) for each in overrides]
+    if value is None:
+        raise SpecError(f"{name}: the file is empty; `hfray explain score` shows what a job needs")
+    if not isinstance(value, dict):
+        raise SpecError(f"{name}:1: must be a mapping of keys, such as `kind: score`, not {shown(value)}")
+    cite = _Citation(name, document, [_override(value, each) for each in overrides])
     kinds = job_kinds()
     kind = value.get("kind")
-    if kind not in kinds:
-        where = f"{name}:{document.line_of(('kind',)) or 1}"
-        if kind is None:
-            raise SpecError(f"{where}: kind: missing; one of {', '.join(kinds)}")
-        raise SpecError(f"{where}: kind: unknown kind {kind!r}{_hint(str(kind), kinds)}; known: {', '.join(kinds)}")
+    if kind is None:
+        raise SpecError(f"{cite(('kind',))}: missing; known: {', '.join(kinds)}")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise SpecError(f"{cite(('kind',))}: unknown kind {shown(kind)}{close_or_known(kind, kinds)}")
     try:
-        job: ScoreJob = kinds[kind].model_validate(value)
+        return kinds[kind].model_validate(value)
     except ValidationError as error:
-        problems = [_problem(each, kinds[kind], name, document, overridden) for each in error.errors()]
-        raise SpecError("\n".join(dict.fromkeys(problems))) from None
-    return job
+        found = problems(kinds[kind], error.errors(include_url=False))
+        ordered = sorted(found.items(), key=lambda each: cite.order(each[0]))
+        raise SpecError("\n".join(f"{cite(keys)}: {text}" for keys, text in ordered)) from None
+
+
+def cite(path: str | Path, key: str, overrides: Sequence[str] = ()) -> str:
+    """Where a job that `load_job` has read gives a key, for errors that are found later: `job.yaml:7: input.where`."""
+    document = parse(_read(Path(path)), str(path))
+    return _Citation(str(path), document, [_override(document.value, each) for each in overrides])(
+        tuple(key.split("."))
+    )
+
+
+class _Citation:
+    """Where the author wrote a key: `job.yaml:7: engine.name`, or `--set engine.name`."""
+
+    def __init__(self, name: str, document: Document, overridden: Sequence[Keys]) -> None:
+        self._name = name
+        self._document = document
+        self._overridden = overridden
+
+    def __call__(self, keys: Keys) -> str:
+        dotted = ".".join(str(key) for key in keys)
+        if self._is_overridden(keys):
+            return f"--set {dotted}"
+        return f"{self._name}:{self._document.line_of(keys)}" + (f": {dotted}" if dotted else "")
+
+    def order(self, keys: Keys) -> int:
+        return 0 if self._is_overridden(keys) else self._document.line_of(keys)
+
+    def _is_overridden(self, keys: Keys) -> bool:
+        """Whether an override wrote the key, or a section around it that the file does not have."""
+        in_file = len(self._document.nearest(keys))
+        return any(
+            shared == len(each) or shared > in_file for each in self._overridden if (shared := _num_shared(keys, each))
+        )
+
+
+def _num_shared(one: Keys, other: Keys) -> int:
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
-        near = path.parent if path.parent.is_dir() else Path()
-        close = difflib.get_close_matches(path.name, [each.name for each in near.iterdir()], n=1, cutoff=0.6)
-        raise SpecError(
-            f"{path}: there is no such file{f'; did you mean {near / close[0]}?' if close else ''}"
-        ) from None
+        raise SpecError(f"{path}: there is no such file{_near(path)}") from None
     except IsADirectoryError:
         raise SpecError(f"{path}: a folder, not a job file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path}: not a job file: not UTF-8 text (byte {error.start + 1:,})") from None
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise SpecError(f"{str(path)!r}: not a file name") from None
+    if len(text) > MAX_FILE_BYTES:
+        raise SpecError(f"{path}: not a job file: larger than 1 MiB")
+    return text
 
 
-def _apply(value: dict[str, Any], override: str) -> tuple[str | int, ...]:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
+def _near(path: Path) -> str:
+    try:
+        names = [each.name for each in path.parent.iterdir() if each.is_file()]
+    except OSError:
+        return f"; there is no folder {path.parent}"
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
+    return f", did you mean {path.parent / close[0]}?" if close else ""
+
+
+def _override(value: dict[str, Any], override: str) -> Keys:
+    """Applies `a.b=c`: sections that are not there are made, `a.0.b` is an entry of a list. Returns the keys of what
+    was replaced: less than `a.b` where `a` was no section before."""
+    dotted, equals, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
         raise SpecError(f"--set {override}: write it as key=value, such as --set workers.max=4")
-    parts: tuple[str | int, ...] = tuple(int(part) if part.isdecimal() else part for part in key.split("."))
+    done: list[str | int] = []
+    replaced: Keys = ()
     place: Any = value
-    for part, following in zip(parts, parts[1:], strict=False):
-        if isinstance(place, list) and isinstance(part, int) and part < len(place):
-            place = place[part]
-        elif isinstance(place, dict) and isinstance(part, str):
-            if not isinstance(place.get(part), dict | list):
-                place[part] = [] if isinstance(following, int) else {}
-            place = place[part]
+    for number, key in enumerate(keys):
+        step = _step(place, key, override, done)
+        done.append(step)
+        if number + 1 == len(keys):
+            new = parse_value(text)
         else:
-            raise SpecError(f"--set {override}: there is no {part!r} to set a key in")
-    last = parts[-1]
+            new = place.get(step) if isinstance(place, dict) else next(iter(place[int(step) :]), None)
+            if not isinstance(new, dict | list):
+                new = [] if keys[number + 1] == "0" else {}
+                replaced = replaced or tuple(done)
+        if isinstance(place, list):
+            place[int(step) : int(step) + 1] = [new]
+        else:
+            place[step] = new
+        place = new
+    return replaced or tuple(done)
+
+
+def _step(place: dict[Any, Any] | list[Any], key: str, override: str, done: Sequence[str | int]) -> str | int:
     if isinstance(place, dict):
-        place[str(last)] = parse_value(text)
-    elif isinstance(last, int) and last <= len(place):
-        place[last : last + 1] = [parse_value(text)]
-    else:
-        raise SpecError(f"--set {override}: a list has no entry {last!r}")
-    return parts
-
-
-def _problem(
-    error: Any, kind: type[BaseModel], name: str, document: Document, overridden: Iterable[tuple[str | int, ...]]
-) -> str:
-    path, tag = _without_tags(error["loc"], kind)
-    dotted = ".".join(str(part) for part in path)
-    culprit = next((each for each in overridden if path[: len(each)] == each or each[: len(path)] == path), None)
-    if culprit is not None:
-        where, dotted = f"--set {dotted}", ""
-    else:
-        line = document.line_of(path)
-        where = f"{name}:{line}" if line else name
-    prefix = f"{where}: {dotted}: " if dotted else f"{where}: "
-    return prefix + _plain(error, path, kind, tag)
-
-
-def _without_tags(loc: Sequence[str | int], kind: type[BaseModel]) -> tuple[tuple[str | int, ...], str | None]:
-    """The path of keys, without what pydantic adds to it, and the member of a union it went through last."""
-    path: list[str | int] = []
-    tag: str | None = None
-    for part in loc:
-        if isinstance(part, str) and part in tags(kind, tuple(path)):
-            tag = part
-        else:
-            path.append(part)
-    return tuple(path), tag
-
-
-def _plain(error: Any, path: tuple[str | int, ...], kind: type[BaseModel], tag: str | None) -> str:
-    """pydantic's messages in the words of someone who writes YAML."""
-    context = error.get("ctx") or {}
-    given = error.get("input")
-    match error["type"]:
-        case "extra_forbidden":
-            known = fields_at(kind, path[:-1], tag)
-            return f"unknown key{_hint(str(path[-1]), known)}; known: {', '.join(known)}" if known else "unknown key"
-        case "missing":
-            return "missing"
-        case "union_tag_invalid":
-            known = [each.strip(" '") for each in str(context["expected_tags"]).split(",")]
-            return f"unknown name {context['tag']!r}{_hint(str(context['tag']), known)}; known: {', '.join(known)}"
-        case "union_tag_not_found":
-            return "name is missing; it says which one"
-        case "literal_error":
-            known = [each.strip(" '") for each in str(context["expected"]).replace(" or ", ", ").split(",")]
-            return f"{given!r} is not one of {', '.join(known)}{_hint(str(given), known)}"
-        case "value_error":
-            return str(context["error"])
-        case "string_pattern_mismatch":
-            return f"{given!r} must match {context['pattern']}"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            return f"a section with keys of its own, not {given!r}"
-        case "tuple_type" | "list_type":
-            return f"a list, not {given!r}"
-        case "greater_than_equal" | "greater_than" | "less_than_equal" | "less_than":
-            return f"{error['msg'].removeprefix('Input should be ')}, not {given!r}"
-    message = str(error["msg"]).removeprefix("Input should be a valid ").removeprefix("Input should be ")
-    return f"must be {message.split(', unable')[0]}, not {given!r}"
-
-
-def _hint(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f", did you mean {close[0]}?" if close else ""
+        return key
+    where = ".".join(str(part) for part in done)
+    if not key.isdecimal() or int(key) > len(place):
+        raise SpecError(
+            f"--set {override}: {where} is a list of {len(place)} (the first entry is 0), it has no {key!r}"
+        )
+    return int(key)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from hfray.spec.fields import operational
+from hfray.spec.fields import misfit, operational
 from hfray.spec.sections import (
     BatchEngineSpec,
     EngineSpec,
@@ -23,9 +25,7 @@ from hfray.types import Strict
 if TYPE_CHECKING:
     AnyTask = TaskOptions
 else:  # one member per registered task, told apart by `name`
-    AnyTask = Annotated[tuple(task.Options for task in TASKS.values()), Field(discriminator="name")]
-
-RESERVED_COLUMNS = ("result", "error")
+    AnyTask = Annotated[reduce(or_, (task.Options for task in TASKS.values())), Field(discriminator="name")]
 
 
 class ScoreJob(Strict):
@@ -33,7 +33,7 @@ class ScoreJob(Strict):
 
     kind: Literal["score"] = "score"
     """What the job does."""
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    name: str = operational(..., pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
     """Names reports and logs: lower-case letters, digits, `.`, `_`, `-`."""
     model: ModelSpec
     """Which model."""
@@ -43,7 +43,7 @@ class ScoreJob(Strict):
     """Which rows."""
     output: OutputSpec
     """Where the results go."""
-    metrics: MetricsSpec | None = None
+    metrics: MetricsSpec | None = operational(None)
     """Optional: score against a reference column."""
     engine: EngineSpec = BatchEngineSpec()
     """How the model is run."""
@@ -57,17 +57,12 @@ class ScoreJob(Strict):
     """Of sampled text; together with the row's position."""
 
     @model_validator(mode="after")
-    def _fits_together(self) -> ScoreJob:
-        if self.workers.max is not None and self.workers.min > self.workers.max:
-            raise ValueError(f"workers.min {self.workers.min} is above workers.max {self.workers.max}")
-        for name in RESERVED_COLUMNS:
-            if name in self.input.columns:
-                raise ValueError(f"input.columns makes a column {name!r}, which the output needs for itself")
+    def _check_metrics(self) -> ScoreJob:
         if self.metrics is not None and TASKS[self.task.name].metrics is Task.metrics:
-            raise ValueError(f"task {self.task.name} has no metrics; remove the section metrics")
+            raise misfit("metrics", f"task {self.task.name} has no metrics; remove this section")
         return self
 
 
-def job_kinds() -> dict[str, Any]:
+def job_kinds() -> dict[str, type[ScoreJob]]:
     """Kind to spec class."""
     return {"score": ScoreJob}

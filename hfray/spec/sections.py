@@ -5,10 +5,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from hfray.spec.fields import operational
+from hfray.spec.fields import misfit, operational
 from hfray.types import Strict
+
+RESERVED_COLUMNS = ("result", "error")
+
+
+def _as_tuple(value: object) -> object:
+    if not isinstance(value, str | list | tuple):
+        raise ValueError("must be a path in quotes or a list of them")
+    return (value,) if isinstance(value, str) else value
+
+
+def _as_batch_engine(value: object) -> object:
+    return {"name": "batch", **value} if isinstance(value, dict) and "name" not in value else value
 
 
 class ModelSpec(Strict):
@@ -22,6 +34,10 @@ class ModelSpec(Strict):
     """Precision of the weights; `auto` is bfloat16 where the hardware multiplies it, else float32."""
     quantization: Literal["none", "int8", "nf4", "fp4"] = "none"
     """bitsandbytes quantisation: saves memory, not time."""
+    int8_threshold: float = Field(default=6.0, ge=0)
+    """int8: columns of activations with a value above it are multiplied unquantised (LLM.int8)."""
+    double_quantization: bool = False
+    """nf4, fp4: quantise the scales too; saves another 0.4 bit per weight."""
     adapter: str | None = None
     """A PEFT adapter: hub id or folder."""
     adapter_revision: str | None = None
@@ -39,14 +55,17 @@ class ModelSpec(Strict):
 class InputSpec(Strict):
     """Which rows. Files are read where they lie; nothing is copied."""
 
-    path: tuple[str, ...] = Field(min_length=1)
+    path: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        BeforeValidator(_as_tuple, json_schema_input_type=str | list[str]),
+    ] = Field(min_length=1)
     """Files, folders or globs; local, s3://, gs://, az:// or hf://. One path or a list."""
     format: Literal["auto", "parquet", "jsonl", "csv", "text", "images", "huggingface"] = "auto"
     """`auto` goes by the suffix; `huggingface` is a hub data set or a folder that `datasets` saved."""
     columns: dict[str, str] = Field(default_factory=dict)
     """New name: name in the files. Renames columns, in the output too."""
     where: str | None = None
-    """Keep the rows for which this is true, such as `length(text) > 200 and label != null`."""
+    """Keep the rows for which this is true, such as `length(text) > 200 and label is not None`."""
     limit: int | None = Field(default=None, ge=1)
     """Only the first so many rows of the input, counted before `where`."""
     name: str | None = None
@@ -60,16 +79,32 @@ class InputSpec(Strict):
     skip_bad_files: bool = operational(False)
     """Finish without the files that cannot be read; otherwise the job ends with their names and exit code 4."""
 
-    @field_validator("path", mode="before")
+    @field_validator("columns")
     @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
+    def _check_columns(cls, columns: dict[str, str]) -> dict[str, str]:
+        taken = [name for name in RESERVED_COLUMNS if name in columns]
+        if taken:
+            raise misfit(taken[0], "the output writes a column of this name itself; choose another")
+        sources = list(columns.values())
+        twice = [name for name in columns if sources.count(columns[name]) > 1]
+        if twice:
+            raise misfit(twice[-1], f"column {columns[twice[-1]]!r} is already renamed to {twice[0]!r}")
+        return columns
+
+    @model_validator(mode="after")
+    def _check_format(self) -> InputSpec:
+        for key in ("name", "split", "revision"):
+            if getattr(self, key) is not None and self.format not in ("auto", "huggingface"):
+                raise misfit(key, f"only for format huggingface, not {self.format}")
+        if self.delimiter is not None and self.format not in ("auto", "csv"):
+            raise misfit("delimiter", f"only for format csv, not {self.format}")
+        return self
 
 
 class OutputSpec(Strict):
     """Where the results go: one part per shard, in input order."""
 
-    path: str = Field(min_length=1)
+    path: str = operational(..., min_length=1)
     """A folder, local or on s3://, gs://, az://; one job each."""
     format: Literal["parquet", "jsonl"] = "parquet"
     """Of the parts."""
@@ -103,7 +138,10 @@ class FakeEngineSpec(Strict):
     """How slow it pretends to be."""
 
 
-EngineSpec = Annotated[BatchEngineSpec | FakeEngineSpec, Field(discriminator="name")]
+EngineSpec = Annotated[
+    Annotated[BatchEngineSpec | FakeEngineSpec, Field(discriminator="name")], BeforeValidator(_as_batch_engine)
+]
+"""Which engine; one without a name is `batch`."""
 
 
 class WorkersSpec(Strict):
@@ -119,3 +157,9 @@ class WorkersSpec(Strict):
     """GPUs of one worker; fractions share a GPU."""
     memory_gb: float | None = operational(None, gt=0)
     """Memory that Ray reserves for one worker, in GiB."""
+
+    @model_validator(mode="after")
+    def _check_range(self) -> WorkersSpec:
+        if self.max is not None and self.min > self.max:
+            raise misfit("min", f"{self.min} is above workers.max, {self.max}")
+        return self

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hfray.errors import DataError, SpecError
+from tests.data.hub_stand_in import COMMIT, hub
 from tests.data.reading import read_all
 
 ROWS = [{"text": f"row {n} 漢字", "label": n % 3} for n in range(2500)]
@@ -61,7 +67,11 @@ def test_dataset_dict(tmp_path: Path) -> None:
 def test_a_folder_of_data_files_is_split_by_the_librarys_own_rules(tmp_path: Path, kind: str) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    for name, rows in (("train-00000-of-00002", ROWS[:10]), ("train-00001-of-00002", ROWS[10:15]), ("test", ROWS[15:])):
+    for name, rows in (
+        ("train-00000-of-00002", ROWS[:10]),
+        ("train-00001-of-00002", ROWS[10:15]),
+        ("test-00000-of-00001", ROWS[15:]),
+    ):
         getattr(datasets.Dataset.from_list(rows), f"to_{kind}")(data / f"{name}.{kind}")
     (tmp_path / "README.md").write_text("# A data set\n")
     found = read_all([tmp_path], "huggingface", split="train", shard_rows=4)
@@ -95,3 +105,45 @@ def test_an_unreachable_hub_is_one_clear_line() -> None:
 def test_paths_that_are_no_data_sets(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="neither a folder nor a data set"):
         read_all([tmp_path / "gone" / "away"], "huggingface")
+
+
+def test_a_hub_id_is_resolved_once_to_a_commit_and_read_by_ranges(tmp_path: Path) -> None:
+    root = tmp_path / "repository"
+    (root / "data").mkdir(parents=True)
+    (root / "README.md").write_text("---\nlicense: mit\n---\n# A set\n")
+    rows = pa.table({"n": range(200_000), "text": [f"row {n}" for n in range(200_000)]})
+    pq.write_table(rows, root / "data" / "train-00000-of-00001.parquet", row_group_size=10_000, compression="none")
+    pq.write_table(rows.slice(5, 2), root / "data" / "test-00000-of-00001.parquet")
+    code = """
+import json, sys
+from hfray.data.formats import index_file, read_shard
+from hfray.data.listing import list_files
+from hfray.data.plan import Plan
+from hfray.errors import SpecError
+
+files = list_files(["org/set"], "huggingface", split="train")
+plan = Plan([index_file(file, 1000, "/nonexistent") for file in files])
+shard = read_shard(plan.shard(150), plan.schema)
+try:
+    list_files(["org/other"], "huggingface")
+except SpecError as error:
+    missing = str(error)
+json.dump({"urls": [file.url for file in files], "num_rows": plan.num_rows, "rows": shard.rows()[:2],
+           "missing": missing}, sys.stdout)
+"""
+    with hub("org/set", root) as (endpoint, log):
+        environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 0, done.stderr[-2000:] + "\n".join(log)
+    found = json.loads(done.stdout)
+    assert found["urls"] == [f"hf://datasets/org/set@{COMMIT}/data/train-00000-of-00001.parquet"]
+    assert found["num_rows"] == 200_000
+    assert found["rows"] == rows.slice(150_000, 2).to_pylist()
+    assert "org/other" in found["missing"]
+    # Nobody fetched the whole file.
+    reads = [line for line in log if line.startswith("GET") and "parquet" in line]
+    assert reads
+    assert all("bytes=" in line for line in reads)
+    assert not any("test-00000" in line for line in reads)

@@ -41,7 +41,7 @@ def test_a_glob_and_a_single_file(tmp_path: Path) -> None:
     found = read_all([tmp_path / "in/top.webp"], "images", spool=tmp_path / "spool")
     assert found.rows == [{"path": "top.webp", "label": None, "image": b"bytes of top.webp"}]
     with pytest.raises(SpecError, match=r"did you mean .*/in"):
-        read_all([tmp_path / "ni"], "images")
+        read_all([tmp_path / "inn"], "images")
 
 
 def test_an_image_that_is_gone_is_a_bad_row(tmp_path: Path) -> None:

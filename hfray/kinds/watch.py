@@ -1,0 +1,69 @@
+"""Brings the actors' ticks to the progress line. Only for the eye: what it loses, the receipts still know."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from hfray.kinds.pool import Counter, Snapshot
+from hfray.kinds.progress import Progress
+
+POLL_S = 0.5
+
+
+class Watch:
+    """The actor that adds up ticks, and the thread that shows its sums."""
+
+    def __init__(self, progress: Progress, *, resumed_rows: int, resumed_failed: int) -> None:
+        import ray
+
+        self.counter = ray.remote(num_cpus=0, max_restarts=3)(Counter).remote()
+        self.model: dict[str, Any] | None = None
+        """Facts of the model, once an actor has loaded it."""
+        self._progress = progress
+        self._resumed_rows = resumed_rows
+        self._resumed_failed = resumed_failed
+        self._scoring = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="hfray-progress", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._poll()
+
+    def _run(self) -> None:
+        while not self._stop.wait(POLL_S):
+            self._poll()
+
+    def _poll(self) -> None:
+        import ray
+
+        try:
+            snapshot: Snapshot = ray.get(self.counter.snapshot.remote(), timeout=5)
+        except Exception:  # a lost counter must not end a job
+            return
+        self.model = snapshot.model or self.model
+        if snapshot.rows and not self._scoring:
+            self._scoring = True
+            self._progress.phase("scoring")
+        self._progress.update(
+            self._resumed_rows + snapshot.rows,
+            snapshot.tokens,
+            self._resumed_failed + snapshot.failed,
+            snapshot.workers,
+            resumed_rows=self._resumed_rows,
+        )
+
+
+@contextlib.contextmanager
+def watched(progress: Progress, *, resumed_rows: int, resumed_failed: int) -> Iterator[Watch]:
+    """A watch for the length of a `with`."""
+    watch = Watch(progress, resumed_rows=resumed_rows, resumed_failed=resumed_failed)
+    try:
+        yield watch
+    finally:
+        watch.close()

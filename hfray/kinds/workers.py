@@ -1,0 +1,79 @@
+"""Makes the worker of one actor from a checked job. The driver makes the factory; it travels, and works over there.
+
+Knows tasks, models and engines; not Ray, not which shards there are to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hfray.data.ledger import Ledger
+from hfray.data.plan import Plan
+from hfray.engines.base import Engine
+from hfray.errors import EngineError
+from hfray.inference.predictor import Predictor
+from hfray.inference.worker import ShardWorker, Tick
+from hfray.kinds.check import Checked, columns_of
+
+
+class WorkerFactory:
+    """Picklable; called once in every actor."""
+
+    def __init__(self, checked: Checked, plan: Plan, ledger: Ledger) -> None:
+        self._job = checked.job
+        self._source = checked.source
+        self._labels = checked.labels
+        self._where = checked.job.input.where
+        self._plan = plan
+        self._ledger = ledger
+
+    def __call__(self, tick: Callable[[Tick], None], loaded: Callable[[dict[str, Any]], None]) -> ShardWorker:
+        import torch
+
+        from hfray.data.where import compile_where
+
+        torch.set_num_threads(max(1, int(self._job.workers.cpus)))
+        return ShardWorker(
+            self._plan,
+            self._ledger,
+            lambda: self._predictor(loaded),
+            columns=columns_of(self._job, self._plan),
+            where=None if self._where is None else compile_where(self._where),
+            tick=tick,
+        )
+
+    def reader(self) -> ShardWorker:
+        """A worker that only adopts parts that are there; it has no model."""
+        return ShardWorker(self._plan, self._ledger, _no_predictor, columns=columns_of(self._job, self._plan))
+
+    def _predictor(self, loaded: Callable[[dict[str, Any]], None]) -> Predictor:
+        from hfray.tasks import TASKS
+
+        task_class = TASKS[self._job.task.name]
+        engine: Engine
+        if self._job.engine.name == "fake":
+            from hfray.engines.fake import FakeEngine
+            from hfray.models.info import load_config, model_info
+            from hfray.models.load import load_processor
+
+            processor = load_processor(self._source, task_class)
+            config = load_config(self._source)
+            info = model_info(self._source, config, tokenizer=processor.tokenizer, labels=self._labels)
+            engine = FakeEngine(num_labels=len(info.labels), seconds_per_item=self._job.engine.seconds_per_item)
+            return Predictor(task_class(self._job.task, processor, info), engine, seed=self._job.seed)
+        from hfray.engines.batch import BatchEngine
+        from hfray.models.load import load_model
+
+        model = load_model(self._job.model, task_class, labels=self._labels, source=self._source)
+        loaded(model.facts.as_dict())
+        engine = BatchEngine(
+            model,
+            max_batch_tokens=self._job.engine.max_batch_tokens,
+            max_batch_items=self._job.engine.max_batch_items,
+        )
+        return Predictor(task_class(self._job.task, model.processor, model.info), engine, seed=self._job.seed)
+
+
+def _no_predictor() -> Predictor:
+    raise EngineError("a part is read, not computed, here; this is a mistake in hfray")

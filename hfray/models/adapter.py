@@ -1,0 +1,73 @@
+"""PEFT adapters on a loaded model. Knows adapter files; not which model or task wants them.
+
+Importing peft takes seconds, so it happens here and only when a job names an adapter.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from hfray.errors import SpecError
+from hfray.models.source import ModelSource
+
+_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_TASKS_WITH_HEADS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")  # for these PEFT trains and saves the head unasked
+
+
+def check_adapter(adapter: ModelSource) -> bool:
+    """Whether the adapter brings a head of its own. Raises SpecError unless it is one that hfray can load: a PEFT
+    adapter in safetensors that changes weights."""
+    config = adapter.read_json(_CONFIG)
+    if not isinstance(config, dict):
+        raise SpecError(f"adapter {adapter.name}: it has no {_CONFIG}, so it is no PEFT adapter")
+    if _WEIGHTS not in adapter.files:
+        raise SpecError(
+            f"adapter {adapter.name}: it has no {_WEIGHTS}; pickled weights can run code and are not loaded"
+        )
+    if config.get("num_virtual_tokens"):
+        raise SpecError(
+            f"adapter {adapter.name}: {config.get('peft_type')} puts tokens before the text; hfray takes adapters that "
+            "change weights, such as LoRA"
+        )
+    return bool(config.get("modules_to_save")) or config.get("task_type") in _TASKS_WITH_HEADS
+
+
+def attach_adapter(model: Any, adapter: ModelSource, *, merge: bool, missing: Collection[str] = ()) -> Any:
+    """The Transformers model with the adapter merged into its weights, or with its layers in place.
+
+    missing: weights that the model's own files lack, so that the adapter must bring them (a head).
+    Raises SpecError for an adapter that does not fit in full: a part left out would change answers silently.
+    """
+    check_adapter(adapter)
+    weights = Path(adapter.local_file(_WEIGHTS))
+    adapter.local_file(_CONFIG)  # beside the weights, so that PEFT finds both in one folder and asks no hub
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, framework="pt") as handle:
+            saved = set(handle.keys())
+        absent = sorted(name for name in missing if f"base_model.model.{name}" not in saved)
+        if absent:
+            raise SpecError(
+                f"adapter {adapter.name}: neither it nor the model has weights for {', '.join(absent[:4])}; they would be "
+                "random"
+            )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            adapted = PeftModel.from_pretrained(
+                model, str(weights.parent), is_trainable=False, torch_device=str(model.device)
+            )
+        unused = sorted(saved - set(get_peft_model_state_dict(adapted, save_embedding_layers=False)))
+        if unused:
+            raise ValueError(f"the model has no place for {', '.join(unused[:4])}")
+    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, UserWarning, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        hint = "; if its head has other labels, name them as task.labels" if "size mismatch" in reason else ""
+        raise SpecError(f"adapter {adapter.name} does not fit model {model.name_or_path}: {reason}{hint}") from error
+    if merge and hasattr(adapted.base_model, "merge_and_unload"):
+        return adapted.merge_and_unload()
+    return adapted.get_base_model()
