@@ -34,7 +34,7 @@ QUESTIONS = (
     "run a function again and again at fixed times",
     "compress data so that it takes less space on disk",
 )
-NUM_ANSWERS = 3
+NUM_ANSWERS = 5
 
 
 def main() -> None:
@@ -54,10 +54,12 @@ def answer(output: Path, questions: Sequence[str], console: Console) -> None:
     scores = embed(output / "spec.yaml", questions) @ vectors_of(corpus).T
     for question, row_scores in zip(questions, scores, strict=True):
         table = Table(title=f"\n[bold]{escape(question)}[/bold]", title_justify="left", box=None, show_header=False)
+        for style, min_width in (("dim", 4), ("cyan", 0), ("", 0)):
+            table.add_column(style=style, min_width=min_width, no_wrap=True)
         for row in np.argsort(-row_scores)[:NUM_ANSWERS].tolist():
             name, text = corpus["name"][row].as_py(), corpus["text"][row].as_py()
-            first_line = text.strip().splitlines()[0]
-            table.add_row(f"{row_scores[row]:.2f}", f"[cyan]{escape(name)}[/cyan]", escape(first_line[:90]))
+            first_line = text.removeprefix(f"{name}: ").splitlines()[0]
+            table.add_row(f"{row_scores[row]:.2f}", escape(name), escape(first_line))
         console.print(table)
 
 

@@ -12,7 +12,7 @@ DOCUMENTS = tuple(sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]))
 JOBS = tuple(sorted(ROOT.glob("jobs/*.yaml")))
 
 _FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```\s*$", re.MULTILINE | re.DOTALL)
-_INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+_INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} +(.+?)\s*$", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"[A-Z_]+=\S*")
@@ -29,7 +29,7 @@ def commands(document: Path) -> Iterator[list[str]]:
     before a command are left out."""
     lines = [line for body in blocks(document, *SHELL_LANGUAGES) for line in body.replace("\\\n", " ").splitlines()]
     prose = _FENCE.sub("", document.read_text("utf-8"))
-    for line in [*lines, *_INLINE.findall(prose)]:
+    for line in [*lines, *(" ".join(code.split()) for code in _INLINE.findall(prose))]:
         try:
             words = shlex.split(line.removeprefix("$ "), comments=True)
         except ValueError:

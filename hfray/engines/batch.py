@@ -28,7 +28,7 @@ from hfray.types import Item, Output, Pool
 CPU_BATCH_TOKENS = 2048  # activations of a larger batch fall out of the processor's cache
 GPU_BATCH_TOKENS = 16384
 LEAST_FILL = 0.9
-MERGE_BATCHES = 16  # submissions are taken together up to this many full batches
+MERGE_BATCHES = 16
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
 _DEVICE_LOST = ("CUDA error", "device-side assert", "unspecified launch failure", "NCCL error")
@@ -45,38 +45,50 @@ class BatchEngine:
 
     Out of memory halves the token budget and goes on; any other failure splits the batch until the guilty item
     stands alone and becomes an ItemError.
+
+    merge_batches: submissions that wait are taken together up to this many full batches. With 0 each is computed by
+    itself, so that its outputs are the same to the last bit whatever else was waiting.
     """
 
     def __init__(
-        self, loaded: LoadedModel, *, max_batch_tokens: int | Literal["auto"] = "auto", max_batch_items: int = 1024
+        self,
+        loaded: LoadedModel,
+        *,
+        max_batch_tokens: int | Literal["auto"] = "auto",
+        max_batch_items: int = 1024,
+        merge_batches: int = MERGE_BATCHES,
     ) -> None:
         self.stats = EngineStats()
         self._loaded = loaded
         auto = CPU_BATCH_TOKENS if loaded.device.type == "cpu" else GPU_BATCH_TOKENS
         self._max_batch_tokens = auto if max_batch_tokens == "auto" else max_batch_tokens
         self._max_batch_items = max_batch_items
+        self._merge_batches = merge_batches
         self._vocab_size = _vocab_size(loaded.model)
         self._cache = OutputCache()
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._closed = threading.Event()
+        self._order = threading.Lock()  # nothing is queued behind the end mark, where nobody would answer it
         self._thread = threading.Thread(target=self._serve, name="hfray-engine", daemon=True)
         self._thread.start()
 
     def submit(self, items: Sequence[Item]) -> Future[Outputs]:
         future: Future[Outputs] = Future()
-        if self._closed.is_set():
-            future.set_exception(EngineError("the engine is closed"))
-        else:
-            self._queue.put(_Request(items, future))
+        with self._order:
+            if not self._closed.is_set():
+                self._queue.put(_Request(items, future))
+                return future
+        future.set_exception(EngineError("the engine is closed"))
         return future
 
     def run(self, items: Sequence[Item]) -> Outputs:
         return self.submit(items).result()
 
     def close(self) -> None:
-        if not self._closed.is_set():
-            self._closed.set()
-            self._queue.put(None)
+        with self._order:
+            if not self._closed.is_set():
+                self._closed.set()
+                self._queue.put(None)
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
@@ -87,7 +99,9 @@ class BatchEngine:
 
     def _serve(self) -> None:
         with torch.inference_mode():
-            while (requests := self._next_requests()) is not None:
+            while (waiting := self._next_requests()) is not None:
+                # A caller that gave up cannot be answered: setting a cancelled future's result raises.
+                requests = [request for request in waiting if request.future.set_running_or_notify_cancel()]
                 started = time.perf_counter()
                 try:
                     outputs = self._run_all([item for request in requests for item in request.items])
@@ -111,7 +125,7 @@ class BatchEngine:
         if first is None:
             return None
         requests = [first]
-        room = self._max_batch_tokens * MERGE_BATCHES - sum(map(self._cost, first.items))
+        room = self._max_batch_tokens * self._merge_batches - sum(map(self._cost, first.items))
         while room > 0 and not self._queue.empty():
             request = self._queue.get()
             if request is None:

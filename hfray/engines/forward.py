@@ -43,9 +43,7 @@ def run_batch(loaded: LoadedModel, items: Sequence[Item]) -> list[Output]:
 def _collate(loaded: LoadedModel, items: Sequence[Item]) -> tuple[dict[str, Any], list[int]]:
     if items[0].kind == "image":
         pixels = np.stack([item.inputs["pixel_values"] for item in items])
-        dtype = next(loaded.model.parameters()).dtype
-        values = torch.from_numpy(pixels).to(loaded.device)
-        return {"pixel_values": values.to(dtype) if dtype.is_floating_point else values}, [1] * len(items)
+        return {"pixel_values": torch.from_numpy(pixels).to(loaded.device, loaded.model.dtype)}, [1] * len(items)
     lengths = [item.num_tokens for item in items]
     longest = max(lengths)
     batch: dict[str, Any] = {}

@@ -53,11 +53,13 @@ class OutputCache:
             return output
 
     def put(self, key: bytes, output: Output) -> None:
+        # An output is often a view of its row, which would keep the whole batch alive.
+        output = {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in output.items()}
         with self._lock:
-            if key not in self._outputs:
-                self._bytes += _size_bytes(output)
+            if key in self._outputs:
+                self._bytes -= _size_bytes(self._outputs.pop(key))
+            self._bytes += _size_bytes(output)
             self._outputs[key] = output
-            self._outputs.move_to_end(key)
             while self._bytes > self._max_bytes and self._outputs:
                 self._bytes -= _size_bytes(self._outputs.popitem(last=False)[1])
 

@@ -71,6 +71,7 @@ class WorkerFactory:
             model,
             max_batch_tokens=self._job.engine.max_batch_tokens,
             max_batch_items=self._job.engine.max_batch_items,
+            merge_batches=0,  # equal shards give equal parts
         )
         return Predictor(task_class(self._job.task, model.processor, model.info), engine, seed=self._job.seed)
 

@@ -53,11 +53,13 @@ def attach_adapter(model: Any, adapter: ModelSource, *, merge: bool, missing: Co
         absent = sorted(name for name in missing if f"base_model.model.{name}" not in saved)
         if absent:
             raise SpecError(
-                f"adapter {adapter.name}: neither it nor the model has weights for {', '.join(absent[:4])}; they would be "
-                "random"
+                f"adapter {adapter.name}: neither it nor the model has weights for {', '.join(absent[:4])}; "
+                "they would be random"
             )
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
+            # PEFT asks Transformers by a name that Transformers is about to drop.
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
             adapted = PeftModel.from_pretrained(
                 model, str(weights.parent), is_trainable=False, torch_device=str(model.device)
             )

@@ -86,13 +86,13 @@ def _read(source: ModelSource, modules: Any) -> SentenceModules:
         config = source.read_json(f"{folder}/config.json") or {}
         if kind == "Transformer" and folder:
             raise SpecError(
-                f"model {source.name}: its encoder lies in the folder {folder}, an old layout of sentence-transformers; "
-                "load it once with SentenceTransformer(...) and save_pretrained() it"
+                f"model {source.name}: its encoder lies in the folder {folder}, an old layout of "
+                "sentence-transformers; load it once with SentenceTransformer(...) and save_pretrained() it"
             )
         if kind in ("Dense", "Normalize") and (pooling is None or normalize):
             raise SpecError(
-                f"model {source.name}: its sentence-transformers module {kind} comes before Pooling or after Normalize; "
-                "hfray pools, applies dense layers, then normalises"
+                f"model {source.name}: its sentence-transformers module {kind} comes before Pooling or after "
+                "Normalize; hfray pools, applies dense layers, then normalises"
             )
         if config.get("module_input_name") not in (None, "sentence_embedding"):
             raise SpecError(
@@ -134,7 +134,8 @@ def _pooling_mode(config: Mapping[str, Any], name: str) -> str:
     modes = [modes] if isinstance(modes, str) else list(modes)
     if len(modes) != 1 or modes[0] not in _POOLING:
         raise SpecError(
-            f"model {name}: its pooling ({' and '.join(map(str, modes))}) is not supported; known: one of {', '.join(_POOLING)}"
+            f"model {name}: its pooling ({' and '.join(map(str, modes))}) is not supported; "
+            f"known: one of {', '.join(_POOLING)}"
         )
     return _POOLING[modes[0]]
 
@@ -170,8 +171,7 @@ def load_dense(source: ModelSource, modules: SentenceModules) -> Any | None:
             state = load_file(source.local_file(layer.weights))
             linear.load_state_dict({key.removeprefix("linear."): value for key, value in state.items()})
         except (RuntimeError, SafetensorError) as error:
-            raise SpecError(
-                f"model {source.name}: {layer.weights} does not fit its config.json: {' '.join(str(error).split())[:300]}"
-            ) from None
+            reason = " ".join(str(error).split())[:300]
+            raise SpecError(f"model {source.name}: {layer.weights} does not fit its config.json: {reason}") from None
         layers += [linear, getattr(torch.nn, layer.activation)()]
     return torch.nn.Sequential(*layers).eval()

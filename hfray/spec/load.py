@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from hfray.errors import SpecError
 from hfray.spec.problems import close_or_known, problems, shown
 from hfray.spec.score import ScoreJob, job_kinds
-from hfray.spec.shape import Keys
+from hfray.spec.shape import Keys, dotted
 from hfray.spec.yaml_lines import Document, parse, parse_value
 
 MAX_FILE_BYTES = 1 << 20
@@ -63,10 +63,9 @@ class _Citation:
         self._overridden = overridden
 
     def __call__(self, keys: Keys) -> str:
-        dotted = ".".join(str(key) for key in keys)
         if self._is_overridden(keys):
-            return f"--set {dotted}"
-        return f"{self._name}:{self._document.line_of(keys)}" + (f": {dotted}" if dotted else "")
+            return f"--set {dotted(keys)}"
+        return f"{self._name}:{self._document.line_of(keys)}" + (f": {dotted(keys)}" if keys else "")
 
     def order(self, keys: Keys) -> int:
         return 0 if self._is_overridden(keys) else self._document.line_of(keys)
@@ -85,8 +84,11 @@ def _num_shared(one: Keys, other: Keys) -> int:
 
 def _read(path: Path) -> str:
     try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(MAX_FILE_BYTES + 1)
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise SpecError(f"{path}: not a job file: larger than 1 MiB")
+        return content.decode("utf-8")
     except FileNotFoundError:
         raise SpecError(f"{path}: there is no such file{_near(path)}") from None
     except IsADirectoryError:
@@ -97,9 +99,6 @@ def _read(path: Path) -> str:
         raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError:
         raise SpecError(f"{str(path)!r}: not a file name") from None
-    if len(text) > MAX_FILE_BYTES:
-        raise SpecError(f"{path}: not a job file: larger than 1 MiB")
-    return text
 
 
 def _near(path: Path) -> str:
@@ -114,8 +113,8 @@ def _near(path: Path) -> str:
 def _override(value: dict[str, Any], override: str) -> Keys:
     """Applies `a.b=c`: sections that are not there are made, `a.0.b` is an entry of a list. Returns the keys of what
     was replaced: less than `a.b` where `a` was no section before."""
-    dotted, equals, text = override.partition("=")
-    keys = dotted.strip().split(".")
+    place_text, equals, text = override.partition("=")
+    keys = place_text.strip().split(".")
     if not equals or not all(keys):
         raise SpecError(f"--set {override}: write it as key=value, such as --set workers.max=4")
     done: list[str | int] = []
@@ -142,9 +141,7 @@ def _override(value: dict[str, Any], override: str) -> Keys:
 def _step(place: dict[Any, Any] | list[Any], key: str, override: str, done: Sequence[str | int]) -> str | int:
     if isinstance(place, dict):
         return key
-    where = ".".join(str(part) for part in done)
     if not key.isdecimal() or int(key) > len(place):
-        raise SpecError(
-            f"--set {override}: {where} is a list of {len(place)} (the first entry is 0), it has no {key!r}"
-        )
+        entries = f"{dotted(tuple(done))} is a list of {len(place)} (its first entry is 0)"
+        raise SpecError(f"--set {override}: {entries}, without a {key!r}")
     return int(key)

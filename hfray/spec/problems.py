@@ -9,9 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from hfray.spec.shape import Keys, fields, locate
+from hfray.spec.shape import Keys, dotted, fields, locate
 
 _MAX_SHOWN_CHARS = 60
+_CLOSE = 0.65  # `bf16` is close to `bfloat16` (0.67), `serve` is not to `score` (0.60)
 _PLAIN_TYPES = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -75,7 +76,7 @@ def _sentence(kind: type[BaseModel], path: Keys, owner: type[BaseModel] | None, 
         case "extra_forbidden":
             return _unknown_key(kind, path, owner)
         case "missing" | "union_tag_not_found":
-            return f"missing; `hfray explain {'.'.join(str(key) for key in path)}` says what goes there"
+            return f"missing; `hfray explain {dotted(path)}` says what goes there"
         case "union_tag_invalid":
             known = _quoted_words(context["expected_tags"])
             return f"unknown name {shown(context['tag'])}{close_or_known(context['tag'], known)}"
@@ -124,19 +125,16 @@ def _no_member(errors: Sequence[Any]) -> str:
 def _unknown_key(kind: type[BaseModel], path: Keys, owner: type[BaseModel] | None) -> str:
     key = str(path[-1])
     known = list(owner.model_fields) if owner is not None else []
-    elsewhere = dict.fromkeys(dotted for dotted, _, _ in fields(kind) if dotted.rsplit(".", 1)[-1] == key)
+    elsewhere = dict.fromkeys(each for each, _, _ in fields(kind) if each.rsplit(".", 1)[-1] == key)
     hint = close_to(key, known) or close_to(key, elsewhere, by_last=True) or f"; known: {', '.join(known)}"
     return f"unknown key{hint}"
 
 
 def _no_section(kind: type[BaseModel], path: Keys, given: Any) -> str:
-    dotted = ".".join(str(key) for key in path)
-    first = next(
-        (each.removeprefix(f"{dotted}.") for each, _, _ in fields(kind) if each.startswith(f"{dotted}.")), None
-    )
-    example = (
-        f" such as {{{first}: {given}}}" if first and isinstance(given, str) and len(given) <= _MAX_SHOWN_CHARS else ""
-    )
+    start = f"{dotted(path)}."
+    first = next((each.removeprefix(start) for each, _, _ in fields(kind) if each.startswith(start)), None)
+    is_word = isinstance(given, str) and given.isprintable() and 0 < len(given) <= _MAX_SHOWN_CHARS
+    example = f" such as {{{first}: {given}}}" if first and is_word else ""
     return f"must be a section of keys{example}, not {shown(given)}"
 
 
@@ -152,8 +150,10 @@ def shown(value: Any) -> str:
 
 def close_to(word: Any, known: Iterable[str], *, by_last: bool = False) -> str:
     """`, did you mean ...?`, or "" if nothing known is close. by_last: compare with the last key of dotted names."""
+    if not isinstance(word, str):
+        return ""
     names = {each.rsplit(".", 1)[-1] if by_last else each: each for each in known}
-    close = difflib.get_close_matches(str(word).lower(), names, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=_CLOSE)
     return f", did you mean {names[close[0]]}?" if close else ""
 
 

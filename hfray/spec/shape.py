@@ -20,6 +20,11 @@ _NAMES: Mapping[Any, str] = {int: "integer", float: "number", str: "text", bool:
 _BOUNDS = ((Ge, "ge", ">="), (Gt, "gt", ">"), (Le, "le", "<="), (Lt, "lt", "<"))
 
 
+def dotted(keys: Keys) -> str:
+    """A path of keys as people write it; a key that would disturb the line is quoted."""
+    return ".".join(part if (part := str(key)).isprintable() else repr(part) for key in keys)
+
+
 def choices(annotation: Any) -> list[Any]:
     """What an annotation admits beside null: the members of a union, or itself alone."""
     origin = get_origin(annotation)

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from hfray.errors import SpecError
-from hfray.spec.shape import Keys
+from hfray.spec.shape import Keys, dotted
 
 MAX_NODES = 100_000
 """Aliases may make a small file large; no job needs more."""
@@ -67,6 +67,13 @@ class _Dumper(yaml.SafeDumper):
     """SafeDumper that quotes what either YAML 1.1 or `_Loader` would take for something else than text."""
 
 
+def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
+    """PyYAML's other styles fold the rarer line breaks into spaces."""
+    style = '"' if set(text) & set("\r\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _represent_text)
 for _tag, (_pattern, _first) in _SCALARS.items():
     _Loader.add_implicit_resolver(_tag, _pattern, list(_first))
     _Dumper.add_implicit_resolver(_tag, _pattern, list(_first))
@@ -128,8 +135,7 @@ def _walk(node: yaml.Node, path: Keys, lines: dict[Keys, int], name: str) -> Non
             label = str(key.value) if isinstance(key, yaml.ScalarNode) else "?"
             line = key.start_mark.line + 1
             if label in seen:
-                dotted = ".".join(str(part) for part in (*path, label))
-                raise SpecError(f"{name}:{line}: {dotted}: given twice, first on line {seen[label]}")
+                raise SpecError(f"{name}:{line}: {dotted((*path, label))}: given twice, first on line {seen[label]}")
             seen[label] = line
             lines[(*path, label)] = line
             _walk(value, (*path, label), lines, name)

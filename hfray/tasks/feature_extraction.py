@@ -47,7 +47,7 @@ class FeatureExtraction(Task):
         texts: list[str] = []
         for row in rows:
             try:
-                texts.append(text_of(row, "text", options, allow_empty=True))
+                texts.append(text_of(row, "text", options))
                 encoded.append(Encoded(()))
             except RowError as error:
                 encoded.append(error)

@@ -64,7 +64,7 @@ class FillMask(Task):
         texts: list[tuple[int, str]] = []
         for index, row in enumerate(rows):
             try:
-                text = text_of(row, "text", options, allow_empty=True)
+                text = text_of(row, "text", options)
                 if mask not in text:
                     raise RowError(f"text has no mask; this model's mask token is {mask}", type="NoMask")
                 texts.append((index, text))

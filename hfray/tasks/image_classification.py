@@ -46,6 +46,7 @@ class ImageClassification(Task):
     auto_model: ClassVar[str] = "AutoModelForImageClassification"
     columns: ClassVar[tuple[str, ...]] = ("image",)
     needs_images: ClassVar[bool] = True
+    needs_text: ClassVar[bool] = False
 
     class Options(ImageOptions):
         name: Literal["image-classification"] = "image-classification"

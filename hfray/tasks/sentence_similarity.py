@@ -41,8 +41,8 @@ class SentenceSimilarity(Task):
         read: list[list[str] | RowError] = []
         for row in rows:
             try:
-                first = text_of(row, "text", options, allow_empty=True)
-                read.append([first, *texts_of(row, "text_pair", options, allow_empty=True)])
+                first = text_of(row, "text", options)
+                read.append([first, *texts_of(row, "text_pair", options)])
             except RowError as error:
                 read.append(error)
         texts = [text for each in read if not isinstance(each, RowError) for text in each]

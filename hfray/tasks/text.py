@@ -19,25 +19,23 @@ from hfray.tasks.base import TaskOptions
 from hfray.types import Array, Row
 
 
-def text_of(row: Row, column: str, options: TaskOptions, *, allow_empty: bool = False) -> str:
+def text_of(row: Row, column: str, options: TaskOptions) -> str:
     """The text in a column, checked. Raises RowError: MissingColumn, NullText, WrongType, InvalidText, EmptyText,
     TextTooLong."""
     if column not in row:
         raise RowError(f"column {column!r} is missing", type="MissingColumn")
-    return check_text(row[column], column, options, allow_empty=allow_empty)
+    return check_text(row[column], column, options)
 
 
-def texts_of(row: Row, column: str, options: TaskOptions, *, allow_empty: bool = False) -> list[str]:
+def texts_of(row: Row, column: str, options: TaskOptions) -> list[str]:
     """The texts in a column that holds one text or a list of them, each checked. Raises RowError: as `text_of`, and
     NoTexts for an empty list."""
     value = row.get(column)
     if not isinstance(value, list | tuple):
-        return [text_of(row, column, options, allow_empty=allow_empty)]
+        return [text_of(row, column, options)]
     if not value:
         raise RowError(f"{column} is an empty list", type="NoTexts")
-    return [
-        check_text(each, f"{column}[{index}]", options, allow_empty=allow_empty) for index, each in enumerate(value)
-    ]
+    return [check_text(each, f"{column}[{index}]", options) for index, each in enumerate(value)]
 
 
 def check_text(value: Any, what: str, options: TaskOptions, *, allow_empty: bool = False) -> str:

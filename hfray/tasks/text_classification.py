@@ -77,9 +77,9 @@ class TextClassification(Task):
         pairs: list[tuple[int, str, str]] = []
         for index, row in enumerate(rows):
             try:
-                text = text_of(row, "text", options, allow_empty=True)
+                text = text_of(row, "text", options)
                 if "text_pair" in row:
-                    pairs.append((index, text, text_of(row, "text_pair", options, allow_empty=True)))
+                    pairs.append((index, text, text_of(row, "text_pair", options)))
                 else:
                     singles.append((index, text))
             except RowError as error:

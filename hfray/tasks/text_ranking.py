@@ -59,8 +59,8 @@ class TextRanking(Task):
         read: list[tuple[str, list[str]] | RowError] = []
         for row in rows:
             try:
-                query = text_of(row, "query", options, allow_empty=True)
-                read.append((query, texts_of(row, "text", options, allow_empty=True)))
+                query = text_of(row, "query", options)
+                read.append((query, texts_of(row, "text", options)))
             except RowError as error:
                 read.append(error)
         pairs = [(each[0], text) for each in read if not isinstance(each, RowError) for text in each[1]]

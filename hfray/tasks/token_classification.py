@@ -231,7 +231,7 @@ def _source_of(row: Row, options: Any) -> str | list[str]:
         raise RowError("column 'text' is missing", type="MissingColumn")
     value = row["text"]
     if not isinstance(value, list | tuple):
-        return check_text(value, "text", options, allow_empty=True)
+        return check_text(value, "text", options)
     words = [check_text(word, f"text[{index}]", options, allow_empty=True) for index, word in enumerate(value)]
     lengths = np.cumsum([len(word) + 1 for word in words]) - 1
     fitting = int(np.searchsorted(lengths, options.max_chars, side="right"))

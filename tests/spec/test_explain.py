@@ -2,51 +2,104 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jsonschema
 import pytest
+import yaml
 
 from hfray.errors import SpecError
 from hfray.spec.explain import explain, json_schema
+from hfray.spec.load import load_job
+from hfray.spec.score import job_kinds
 from hfray.tasks import TASKS
+from tests.spec.jobs import GOOD
 
 
-def test_every_field_is_documented() -> None:
-    undocumented = [row.path for row in explain() if not row.doc and not row.path.endswith(".name")]
-    assert undocumented == []
+def test_kinds_come_first() -> None:
+    assert [(row.path, row.type) for row in explain()] == [(name, "kind") for name in job_kinds()]
+    assert all(row.doc for row in explain())
+
+
+@pytest.mark.parametrize("topic", [*job_kinds(), *TASKS, "task", "engine"])
+def test_every_field_is_documented(topic: str) -> None:
+    assert [row.path for row in explain(topic) if not row.doc] == []
+
+
+def test_a_kind_shows_every_section_and_what_most_tasks_share() -> None:
+    rows = {row.path: row for row in explain("score")}
+    assert {"model.path", "input.where", "workers.memory_gb", "seed", "task.max_chars"} <= set(rows)
+    assert "task.top_k" not in rows
+    assert rows["name"].required
+    assert rows["output.path"].operational
+    assert not rows["shard_rows"].operational
+    assert rows["engine"].default == "batch"
+    assert rows["engine.seconds_per_item"].members == ("fake",)
 
 
 def test_topics() -> None:
     (row,) = explain("engine.max_batch_tokens")
-    assert (row.path, row.type, row.default, row.operational) == (
-        "engine[batch].max_batch_tokens", "integer | auto", "auto", True,
+    assert (row.path, row.type, row.default, row.operational, row.members) == (
+        "engine.max_batch_tokens", "integer >= 1 | auto", "auto", True, ("batch",),
     )  # fmt: skip
-    assert {row.path for row in explain("workers")} == {
+    assert explain("max_batch_tokens") == explain("score.engine.max_batch_tokens") == [row]
+    assert [row.path for row in explain("workers")] == [
         "workers", "workers.min", "workers.max", "workers.cpus", "workers.gpus", "workers.memory_gb",
-    }  # fmt: skip
+    ]  # fmt: skip
     assert [row.path for row in explain("shard_rows")] == ["shard_rows"]
-    assert any(row.path == "task[fill-mask].targets" for row in explain("fill-mask"))
-    assert {row.path.split("[")[1].split("]")[0] for row in explain("task.top_k")} >= {
-        "fill-mask",
-        "question-answering",
-    }
-    with pytest.raises(SpecError, match=r"did you mean engine\.max_batch_tokens"):
-        explain("max_batch_token")
+    assert {name for row in explain("task.top_k") for name in row.members} >= {"fill-mask", "question-answering"}
+    assert [row.path for row in explain("fill-mask.top_k")] == ["task.top_k"]
 
 
-def test_every_task_can_be_asked_for() -> None:
-    for name in TASKS:
-        assert explain(name)[0].path == f"task[{name}].name"
+@pytest.mark.parametrize("name", [*TASKS, "batch", "fake"])
+def test_every_task_and_engine_can_be_asked_for(name: str) -> None:
+    rows = explain(name)
+    assert rows[0].path in ("task.name", "engine.name")
+    assert all(row.members == () for row in rows)
 
 
-def test_the_schema_accepts_a_job_and_refuses_a_typo() -> None:
+@pytest.mark.parametrize(
+    ("topic", "message"),
+    [
+        ("max_batch_token", "nothing is called max_batch_token, did you mean engine.max_batch_tokens?"),
+        ("wokers", "nothing is called wokers, did you mean workers?"),
+        ("text-clasification", "nothing is called text-clasification, did you mean text-classification?"),
+        ("xyzzy", "nothing is called xyzzy; `hfray explain score` shows every field"),
+    ],
+)
+def test_unknown_topics(topic: str, message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        explain(topic)
+    assert str(caught.value) == message
+
+
+def test_the_schema_says_what_the_loader_says(tmp_path: Path) -> None:
     schema = json_schema("score")
     jsonschema.Draft202012Validator.check_schema(schema)
-    job = {
-        "kind": "score", "name": "a", "model": {"path": "m"}, "task": {"name": "fill-mask", "top_k": 2},
-        "input": {"path": ["x.csv"]}, "output": {"path": "o"},
-    }  # fmt: skip
-    jsonschema.validate(job, schema)
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(job | {"shardrows": 1}, schema)
-    with pytest.raises(SpecError, match="known: score"):
+    assert schema["properties"]["shard_rows"]["description"].startswith("Rows of one shard")
+    assert schema["properties"]["max_error_rate"]["operational"] is True
+    validator = jsonschema.Draft202012Validator(schema)
+    path = tmp_path / "job.yaml"
+    for old, new, right in (
+        ("", "", True),
+        ("path: data.csv", "path: [a.csv, b.csv]", True),
+        ("name: batch, ", "", True),
+        ("max_batch_tokens: 4096", "max_batch_tokens: auto", True),
+        ("kind: score\n", "", False),
+        ("  name: text-classification\n", "", False),
+        ("top_k", "topk", False),
+        ("max: 2", "max: x", False),
+        ("output: {path: out/intents}\n", "", False),
+    ):
+        path.write_text(GOOD.replace(old, new))
+        assert validator.is_valid(yaml.safe_load(path.read_text())) == right, (old, new)
+        if right:
+            load_job(path)
+        else:
+            with pytest.raises(SpecError):
+                load_job(path)
+
+
+def test_schemas_of_unknown_kinds() -> None:
+    with pytest.raises(SpecError, match="unknown kind 'serve'; known: score"):
         json_schema("serve")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hfray.errors import SpecError
-from hfray.spec.yaml_lines import parse, parse_value
+from hfray.spec.yaml_lines import dump, parse, parse_value
 
 
 @pytest.mark.parametrize(
@@ -19,11 +24,20 @@ from hfray.spec.yaml_lines import parse, parse_value
         ("1e-3", 0.001),
         ("-2E5", -200000.0),
         ("1.5", 1.5),
+        ("1.5e+3", 1500.0),
         (".5", 0.5),
         ("12", 12),
+        ("+1", 1),
+        ("1_000_000", 1_000_000),
+        ("0x1F", 31),
+        ("007", "007"),
+        ("12:30", "12:30"),
+        ("2026-01-31", "2026-01-31"),
         ("1.2.3", "1.2.3"),
+        ("=", "="),
         ("null", None),
         ("~", None),
+        ("", None),
         ("[1, a]", [1, "a"]),
         ("a: [", "a: ["),
     ],
@@ -40,19 +54,34 @@ def test_lines_of_keys_entries_and_their_surroundings() -> None:
         1, 2, 3, 6, 6,
     ]  # fmt: skip
     assert document.line_of(("b", "missing", "deeper")) == 2
+    assert document.line_of(("missing",)) == 1
+    assert document.nearest(("b", "c", "deeper")) == ("b", "c")
+
+
+def test_anchors_and_merged_keys() -> None:
+    document = parse("base: &base {a: 1, b: 2}\nuse:\n  <<: *base\n  b: 3\n", "f.yaml")
+    assert document.value["use"] == {"a": 1, "b": 3}
+    assert document.line_of(("use", "b")) == 4
+    assert document.line_of(("use", "a")) == 2
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a: 1\na: 2\n", r"f\.yaml:2: a: given twice, first on line 1"),
-        ("x:\n  a: 1\n  b: 2\n  a: 3\n", r"f\.yaml:4: a: given twice, first on line 2"),
+        ("x:\n  a: 1\n  b: 2\n  a: 3\n", r"f\.yaml:4: x\.a: given twice, first on line 2"),
         ("a: [1,\nb: 2", r"f\.yaml:2: not YAML"),
         ("a: \t- x", r"f\.yaml"),
+        (
+            "a: 1\n---\nb: 2",
+            r"f\.yaml:2: not YAML: expected a single document in the stream but found another document",
+        ),
         ("a: !!python/object/apply:os.system [ls]", r"f\.yaml:1: not YAML: could not determine a constructor"),
         ("? [1, 2]\n: x", r"f\.yaml:1: not YAML"),
-        ("[" * 5000, r"f\.yaml: nested too deeply"),
-        ("a: \x01", r"f\.yaml: not YAML"),
+        ("[" * 5000, r"f\.yaml: not a job: nested too deeply"),
+        ("a: &a [*a]", r"f\.yaml: not a job: nested too deeply"),
+        ("a: 1\nb: \x01", r"f\.yaml:2: not YAML: the character U\+0001 is not allowed"),
+        ("a: !!int x", r"f\.yaml: not YAML: invalid literal"),
     ],
 )
 def test_mistakes_are_placed(text: str, message: str) -> None:
@@ -60,5 +89,34 @@ def test_mistakes_are_placed(text: str, message: str) -> None:
         parse(text, "f.yaml")
 
 
+def test_aliases_cannot_blow_a_file_up() -> None:
+    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n"
+    for new, old in zip("bcdefghi", "abcdefgh", strict=True):
+        bomb += f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n"
+    started = time.process_time()
+    with pytest.raises(SpecError, match="more than 100,000 keys and entries"):
+        parse(bomb, "f.yaml")
+    assert time.process_time() - started < 5
+
+
 def test_an_empty_file_has_no_value() -> None:
     assert parse("# nothing\n", "f.yaml").value is None
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+CONFUSING = st.sampled_from(
+    ["1e3", "no", "on", "2026-01-31", "007", "12:30", "~", "", "=", "<<", "0x1", ".5", "true", "1_0"]
+)
+
+
+@given(
+    st.recursive(
+        SCALARS | CONFUSING,
+        lambda each: st.lists(each, max_size=4) | st.dictionaries(CONFUSING | st.text(max_size=5), each, max_size=4),
+        max_leaves=12,
+    )
+)
+def test_what_is_dumped_is_read_back(value: object) -> None:
+    text = dump({"value": value})
+    assert parse(text, "f.yaml").value == {"value": value}
+    yaml.safe_load(text)  # other programs can read it as well

@@ -105,7 +105,7 @@ def test_bad_rows_and_order():
     ]
     results = answer(make_task(FillMask, model), model, rows)
     types = [each.type if isinstance(each, RowError) else None for each in results]
-    assert types == [None, "NoMask", "NoMask", "NullText", "MaskCutOff", "MaskCutOff", None]
+    assert types == [None, "NoMask", "EmptyText", "NullText", "MaskCutOff", "MaskCutOff", None]
     assert "[MASK]" in results[1].message
     assert "only 1 of 2 masks" in results[5].message
     assert results[0] == results[-1]

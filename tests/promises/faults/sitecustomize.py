@@ -1,0 +1,123 @@
+"""Faults for real processes: on PYTHONPATH, this file wraps a few of hfray's functions as they are imported.
+
+Nothing in hfray knows of it. What happens is read at call time from files in the folder $HFRAY_FAULTS:
+
+    kill-before, kill-after   a piece of a path: once, around the write of that file, the driver and this process die
+    no-lease                  the lease is never held nor checked
+    flaky                     the tokenizer raises on texts that contain the word
+    loads                     (written) one line for each predictor that is made
+    driver                    (written by the rig) the pid that kill-before and kill-after mean
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def _text(name: str) -> str:
+    try:
+        return (Path(os.environ["HFRAY_FAULTS"]) / name).read_text()
+    except OSError:
+        return ""
+
+
+def _maybe_kill(name: str, path: str) -> None:
+    piece = _text(name)
+    if not piece or piece not in path:
+        return
+    folder = Path(os.environ["HFRAY_FAULTS"])
+    try:
+        os.rename(folder / name, folder / f"{name}-done")  # once
+    except OSError:
+        return
+    driver = int(_text("driver"))
+    os.kill(driver, signal.SIGKILL)
+    if driver != os.getpid():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _around(method: Any) -> Any:
+    def wrapped(self: Any, path: str, *args: Any) -> Any:
+        _maybe_kill("kill-before", self.url(path))
+        answer = method(self, path, *args)
+        _maybe_kill("kill-after", self.url(path))
+        return answer
+
+    return wrapped
+
+
+def _patch_storage(module: Any) -> None:
+    module.Storage.create_exclusive = _around(module.Storage.create_exclusive)
+    module.Storage.replace = _around(module.Storage.replace)
+
+
+def _patch_lease(module: Any) -> None:
+    for name in ("acquire", "check", "release"):
+        setattr(module.Lease, name, _unless_off(getattr(module.Lease, name)))
+
+
+def _unless_off(method: Any) -> Any:
+    def wrapped(self: Any) -> None:
+        if not _text("no-lease"):
+            method(self)
+
+    return wrapped
+
+
+def _patch_text(module: Any) -> None:
+    encode = module.TextEncoder._encode_batch
+
+    def wrapped(self: Any, inputs: list[Any]) -> Any:
+        word = _text("flaky")
+        if word and any(word in str(each) for each in inputs):
+            raise RuntimeError("the tokenizer is ill today")
+        return encode(self, inputs)
+
+    module.TextEncoder._encode_batch = wrapped
+
+
+def _patch_workers(module: Any) -> None:
+    predictor = module.WorkerFactory._predictor
+
+    def wrapped(self: Any, *args: Any) -> Any:
+        with (Path(os.environ["HFRAY_FAULTS"]) / "loads").open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        return predictor(self, *args)
+
+    module.WorkerFactory._predictor = wrapped
+
+
+_PATCHES = {
+    "hfray.data.storage": _patch_storage,
+    "hfray.data.lease": _patch_lease,
+    "hfray.tasks.text": _patch_text,
+    "hfray.kinds.workers": _patch_workers,
+}
+
+
+class _Finder:
+    """Finds what the usual path finder finds, and patches it once it is loaded."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
+        if name not in _PATCHES:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module: Any) -> None:
+                execute(module)
+                _PATCHES[name](module)
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+if "HFRAY_FAULTS" in os.environ:
+    sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]
