@@ -108,9 +108,7 @@ def plan() -> None:
     """Driver time and memory for very many shards; workers that do nothing."""
     result = json.loads(run([sys.executable, "-m", "benchmarks.shards"]).splitlines()[-1])
     print(f"{result['shards']:,} shards through Ray Data: {result['ms_per_shard']:.2f} ms each; of a plan of a million")
-    print(
-        f"shards the first answer comes after {result['first_s']:.1f} s; the driver takes {result['driver_mib']:,.0f} MiB.\n"
-    )
+    print(f"shards the first answer comes after {result['first_s']:.1f} s; driver {result['driver_mib']:,.0f} MiB.\n")
 
 
 def run_side(side: str, rows: int) -> dict[str, float]:

@@ -27,7 +27,7 @@ from hfray.types import Item, Output, Pool
 
 CPU_BATCH_TOKENS = 2048  # activations of a larger batch fall out of the processor's cache
 GPU_BATCH_TOKENS = 16384
-LEAST_FILL = 0.9
+LEAST_FILL = 0.95
 MERGE_BATCHES = 16
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
@@ -116,9 +116,9 @@ class BatchEngine:
                     request.future.set_result(outputs[start : start + len(request.items)])
                     start += len(request.items)
         while not self._queue.empty():
-            request = self._queue.get()
-            if request is not None:
-                request.future.set_exception(EngineError("the engine was closed before it ran this"))
+            left = self._queue.get()
+            if left is not None:
+                left.future.set_exception(EngineError("the engine was closed before it ran this"))
 
     def _next_requests(self) -> list[_Request] | None:
         first = self._queue.get()
@@ -177,7 +177,7 @@ class BatchEngine:
 
     def _batch_end(self, costs: Sequence[int], start: int) -> int:
         """Where a batch of descending costs that begins at `start` ends: at the budget, or earlier where a batch that
-        is worth its launch would have to pad by more than a tenth to take the next item."""
+        is worth its launch would have to pad by more than a twentieth to take the next item."""
         longest = costs[start]
         stop = min(len(costs), start + max(1, min(self._max_batch_items, self._max_batch_tokens // longest)))
         enough = start + max(1, self._max_batch_tokens // longest // 4)

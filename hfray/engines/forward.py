@@ -23,7 +23,7 @@ def cost_tokens(item: Item) -> int:
     """Positions that an item occupies alone."""
     pixels = item.inputs.get("pixel_values")
     if pixels is not None:
-        return max(1, pixels.shape[-1] * pixels.shape[-2] // PATCH_PIXELS)
+        return max(1, int(pixels.shape[-1] * pixels.shape[-2]) // PATCH_PIXELS)
     return max(1, item.num_tokens)
 
 

@@ -5,6 +5,7 @@ Knows the spec and the first bytes of the files; starts nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,14 @@ import pyarrow as pa
 
 from hfray.data.columns import Columns
 from hfray.data.formats import FORMATS
+from hfray.data.ledger import Ledger
 from hfray.data.plan import Plan
 from hfray.data.where import Where, compile_where
+from hfray.errors import SpecError
 from hfray.models.info import check_model, model_info
 from hfray.models.load import load_processor
 from hfray.models.source import ModelSource, resolve_source
+from hfray.spec.fields import difference
 from hfray.spec.score import ScoreJob
 from hfray.tasks import TASKS
 from hfray.tasks.base import Task
@@ -51,7 +55,9 @@ def check_job(job: ScoreJob) -> Checked:
     config = check_model(source, task_class, adapter=adapter)
     labels = getattr(job.task, "labels", None)
     processor = load_processor(source, task_class)
-    info = model_info(source, config, tokenizer=processor.tokenizer, labels=labels)
+    # The task compares the job's labels with the head's own, unless an adapter brings another head.
+    own = labels if adapter is not None else None
+    info = model_info(source, config, tokenizer=processor.tokenizer, labels=own)
     task = task_class(job.task, processor, info)
     return Checked(_pinned(job, source, adapter), source, task_class, task, where, labels and tuple(labels))
 
@@ -88,3 +94,15 @@ def identity_of_model(checked: Checked) -> dict[str, Any]:
         adapter = resolve_source(checked.job.model.adapter, checked.job.model.adapter_revision, kind="adapter")
         identity["adapter"] = dict(adapter.identity)
     return identity
+
+
+def refuse_other_job(ledger: Ledger, identity: Mapping[str, Any]) -> None:
+    """Raises SpecError, with the difference, when the output was begun with another identity."""
+    old = ledger.identity()
+    if old is not None and old["fingerprint"] != identity["fingerprint"]:
+        changes = difference({**old, "fingerprint": ""}, {**identity, "fingerprint": ""})
+        raise SpecError(
+            f"{ledger.url} was begun with another job:\n  "
+            + "\n  ".join(changes[:20])
+            + "\nchoose another output.path, or start over with --restart"
+        )

@@ -110,8 +110,9 @@ class Cluster:
         try:
             ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=self._debug, logging_level=self._level())
         except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
             raise SpecError(
-                f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}: no Ray cluster answers there ({str(error).splitlines()[0]}); "
+                f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}: no Ray cluster answers there ({reason}); "
                 "start it, or unset RAY_ADDRESS to run on this machine alone"
             ) from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from hfray.data.base import FileIndex, FileRef, ReadOptions
 from hfray.data.formats import index_file
@@ -83,7 +84,7 @@ def _index_on_ray(
     import ray
 
     task = ray.remote(num_cpus=1, max_retries=3)(_index_or_reason)
-    waiting = {}
+    waiting: dict[Any, FileRef] = {}
     queue = list(reversed(files))
     while queue or waiting:
         while queue and len(waiting) < TASKS_AT_ONCE:

@@ -106,7 +106,7 @@ def run_shards(
     smallest, largest = pool_size(cluster, workers)
     tasks = [json.dumps(task) for task in guided_tasks(shards, largest)]
     smallest = min(smallest, len(tasks))
-    # A block is passed on when it is full, and a byte fills it: answers travel when they are given, not at a task's end.
+    # A block is passed on when it is full, and a byte fills it: answers travel when given, not at a task's end.
     ray.data.DataContext.get_current().target_max_block_size = 1
     dataset = ray.data.from_arrow([pa.table({"shards": [task]}) for task in tasks]).map_batches(
         ShardActor,

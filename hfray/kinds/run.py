@@ -19,7 +19,7 @@ INTERRUPTED = 130
 
 
 def run_job(job: ScoreJob, *, job_path: str = "", restart: bool, retry_errors: bool, debug: bool, quiet: bool) -> int:
-    """Runs it and prints what a person wants to see. Returns the exit code; raises HfrayError for the caller to print."""
+    """Runs it and prints what a person wants to see. Returns the exit code; the caller prints a HfrayError."""
     log_path = _log_path(job.name)
     with quieted(log_path, debug=debug) as console:
         previous = signal.signal(signal.SIGTERM, _interrupt)

@@ -19,10 +19,10 @@ from hfray.data.columns import Columns
 from hfray.data.lease import Lease, held_lease
 from hfray.data.ledger import Ledger, PartEntry, check_output_is_ours
 from hfray.data.plan import Plan
-from hfray.errors import DataError, EngineError, ErrorRateExceeded, HfrayError, SpecError
+from hfray.errors import DataError, EngineError, ErrorRateExceeded, HfrayError
 from hfray.inference.receipt import Receipt, Totals
 from hfray.inference.worker import ShardFailure
-from hfray.kinds.check import Checked, check_columns, check_job, identity_of_model
+from hfray.kinds.check import Checked, check_columns, check_job, identity_of_model, refuse_other_job
 from hfray.kinds.cluster import Cluster, as_hfray_error, cluster
 from hfray.kinds.finish import compute_metrics, write_errors
 from hfray.kinds.indexing import index_input
@@ -32,7 +32,7 @@ from hfray.kinds.report import FileFailure, ModelFacts, Report, Session
 from hfray.kinds.report_html import render
 from hfray.kinds.watch import watched
 from hfray.kinds.workers import WorkerFactory
-from hfray.spec.fields import difference, fingerprint, identity_of
+from hfray.spec.fields import fingerprint, identity_of
 from hfray.spec.score import ScoreJob
 
 RECEIPTS_EVERY_S = 10.0
@@ -107,23 +107,13 @@ class ScoreRun:
         if restart:
             opening.clear()
         else:
-            self._refuse_other(opening)
+            refuse_other_job(opening, self._identity)
         self._ledger.open(self._identity)
         spec = yaml.safe_dump(self._job.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         self._ledger.write("spec.yaml", spec.encode())
 
-    def _refuse_other(self, opening: Ledger) -> None:
-        old = opening.identity()
-        if old is not None and old["fingerprint"] != self._fingerprint:
-            changes = difference(_without_fingerprint(old), _without_fingerprint(self._identity))
-            raise SpecError(
-                f"{self._job.output.path} was begun with another job:\n  "
-                + "\n  ".join(changes[:20])
-                + "\nchoose another output.path, or start over with --restart"
-            )
-
     def _already_complete(self, opening: Ledger) -> Report:
-        self._refuse_other(opening)
+        refuse_other_job(opening, self._identity)
         with contextlib.suppress(DataError):
             report = Report.from_json(opening.read("report.json"))
             return report.model_copy(update={"message": "already complete: nothing to do"})
@@ -305,10 +295,6 @@ class ScoreRun:
         with contextlib.suppress(HfrayError, OSError):
             if self._ledger.success() is None:
                 self._write_report(self._report("interrupted" if interrupted else "failed", str(error), {}))
-
-
-def _without_fingerprint(identity: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in identity.items() if key != "fingerprint"}
 
 
 def _versions() -> dict[str, str]:

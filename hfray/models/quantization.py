@@ -48,13 +48,15 @@ def _num_weights(parameter: Any) -> int:
 
 def bytes_in(model: torch.nn.Module, dtype: torch.dtype) -> int:
     """Memory of all weights in `dtype`, and of the buffers as they are."""
-    return num_parameters(model) * dtype.itemsize + sum(buffer.nbytes for buffer in model.buffers())
+    buffers: int = sum(buffer.nbytes for buffer in model.buffers())
+    return num_parameters(model) * int(dtype.itemsize) + buffers
 
 
 def bytes_now(model: torch.nn.Module) -> int:
     """Memory of weights and buffers as they are, with the scales of quantised ones (which are neither)."""
-    weights = sum(parameter.nbytes + _scale_bytes(parameter) for parameter in model.parameters())
-    return weights + sum(buffer.nbytes for buffer in model.buffers())
+    weights: int = sum(parameter.nbytes + _scale_bytes(parameter) for parameter in model.parameters())
+    buffers: int = sum(buffer.nbytes for buffer in model.buffers())
+    return weights + buffers
 
 
 def _scale_bytes(parameter: Any) -> int:

@@ -114,7 +114,7 @@ def _read(source: ModelSource, modules: Any) -> SentenceModules:
     extra = source.read_json("config_sentence_transformers.json") or {}
     # An empty prompt is known by name, as in sentence-transformers: {"query": "...", "document": ""}.
     prompts = {str(name): str(text or "") for name, text in (extra.get("prompts") or {}).items()}
-    encoder = next(filter(None, map(source.read_json, _TRANSFORMER_CONFIGS)), {})
+    encoder: dict[str, Any] = next(filter(None, map(source.read_json, _TRANSFORMER_CONFIGS)), {})
     return SentenceModules(
         pooling=pooling,
         include_prompt=include_prompt,

@@ -91,7 +91,7 @@ def test_padding_stays_small_and_the_budget_is_kept(monkeypatch: pytest.MonkeyPa
     with engine_of(model_for("AutoModel"), max_batch_tokens=512) as engine:
         engine.run(text_items(500, Pool()))
         assert max(sizes) <= 512
-        assert engine.stats.tokens / engine.stats.padded_tokens > 0.97
+        assert engine.stats.tokens / engine.stats.padded_tokens > 0.96
         assert engine.stats.items == engine.stats.computed_items == 500
 
 

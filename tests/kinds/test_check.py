@@ -24,10 +24,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("model"))
 
 
-def check(model: Path, **changes: Any) -> Checked:
+def check(folder: Path, /, **changes: Any) -> Checked:
     spec: dict[str, Any] = {
         "name": "check",
-        "model": {"path": str(model)},
+        "model": {"path": str(folder)},
         "task": {"name": "text-classification"},
         "input": {"path": "in.parquet"},
         "output": {"path": "out"},

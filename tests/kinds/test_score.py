@@ -170,7 +170,7 @@ def test_too_many_errors_keep_the_parts_and_a_higher_limit_finishes(office: Offi
 
 def test_another_job_is_refused_with_the_difference_and_restart_makes_room(office: Office) -> None:
     office.run()
-    with pytest.raises(SpecError, match=r"(?s)begun with another job:.*top_k: nothing -> 2.*--restart"):
+    with pytest.raises(SpecError, match=r"(?s)begun with another job:.*top_k: null -> 2.*--restart"):
         office.run(task={"name": "text-classification", "top_k": 2})
     assert office.run(workers={"max": 1}).message, "an operational field changes no job"
     report = office.run(task={"name": "text-classification", "top_k": 2}, restart=True)

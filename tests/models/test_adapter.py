@@ -62,7 +62,7 @@ def adapter(base: Path) -> Path:
 
 
 def load(base: Path, adapter: Path | str, labels: tuple[str, ...] | None = None, **changes: Any) -> LoadedModel:
-    spec = ModelSpec(path=str(base), adapter=str(adapter), **{"dtype": "float32", **changes})  # type: ignore[arg-type]
+    spec = ModelSpec(path=str(base), adapter=str(adapter), **{"dtype": "float32", **changes})
     return load_model(spec, TASK, labels=labels)
 
 

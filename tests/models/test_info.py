@@ -21,7 +21,9 @@ from tests.tasks.support import trained_minilm
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
 
-def source_of(folder: Path, config: Any, *, tokenizer_limit: int | None = None, architecture: str | None = None) -> Any:
+def source_of(
+    folder: Path, config: Any, *, tokenizer_limit: int | None = None, architecture: str | None = None
+) -> ModelSource:
     """A folder with a configuration, weights that nobody reads, and perhaps a tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     if architecture is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,8 @@ from hfray.spec.sections import ModelSpec
 from hfray.tasks import TASKS
 from tests.models.hub_stand_in import Repo, point_at, serve_hub
 from tests.models.support import letter_tokenizer, save_model
-from tests.tasks.support import SHARED_DATA, tiny_model
+from tests.conftest import SHARED_DATA
+from tests.tasks.support import tiny_model
 
 torch.set_num_threads(1)
 
@@ -208,7 +210,7 @@ def test_pick_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(load_module, "_multiplies_bfloat16", lambda _, has=has: has)
         assert pick_dtype("auto", cpu) == dtype
     monkeypatch.undo()
-    monkeypatch.setattr(load_module.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     for bf16, amx in ((True, False), (False, True), (False, False)):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda bf16=bf16: bf16)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)

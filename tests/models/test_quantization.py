@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(folder: Path, quantization: str, **changes: Any) -> LoadedModel:
-    spec = ModelSpec(path=str(folder), quantization=quantization, **{"dtype": "float32", **changes})  # type: ignore[arg-type]
+    spec = ModelSpec(path=str(folder), quantization=quantization, **{"dtype": "float32", **changes})
     return load_model(spec, TASKS["text-classification"])
 
 
