@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hfray.data.ledger import Ledger
+from hfray.data.storage import Storage
 from hfray.errors import DataError, LeaseHeld
 
 LEASE = "_work/lease.json"
@@ -48,10 +49,7 @@ class Lease:
             if alive is None:
                 alive = self._beats_on(holder)
             if alive:
-                raise LeaseHeld(
-                    f"another run of this job is working on the same output: process {holder['pid']} on "
-                    f"{holder['host']}, since {holder['since']}; wait for it, or stop it"
-                )
+                raise _held(holder)
             current = self._read()
             if current is not None and current["id"] == holder["id"]:
                 # Overwriting could race with a third starter; deleting first lets the exclusive create decide.
@@ -99,14 +97,7 @@ class Lease:
                 continue  # a full disk or a lost store stops the job where it writes, with a better message
 
     def _read(self) -> dict[str, Any] | None:
-        """The lease there is. Raises DataError when the store does not answer: that is no sign of a lost lease."""
-        try:
-            holder: dict[str, Any] = json.loads(self._storage.read_bytes(LEASE))
-        except DataError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return None
-            raise
-        return holder
+        return _read(self._storage)
 
     def _content(self) -> bytes:
         return json.dumps(
@@ -131,6 +122,34 @@ def held_lease(ledger: Ledger) -> Iterator[Lease]:
         yield lease
     finally:
         lease.release()
+
+
+def refuse_live_holder(ledger: Ledger) -> None:
+    """Raises LeaseHeld when a live process of this machine holds the output; the quick look before anything is loaded.
+
+    Decides nothing else: who works on the output is settled by `held_lease`.
+    """
+    holder = _read(ledger.storage)
+    if holder is not None and _lives_here(holder):
+        raise _held(holder)
+
+
+def _read(storage: Storage) -> dict[str, Any] | None:
+    """The lease there is. Raises DataError when the store does not answer: that is no sign of a lost lease."""
+    try:
+        holder: dict[str, Any] = json.loads(storage.read_bytes(LEASE))
+    except DataError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return None
+        raise
+    return holder
+
+
+def _held(holder: dict[str, Any]) -> LeaseHeld:
+    return LeaseHeld(
+        f"another run of this job is working on the same output: process {holder['pid']} on {holder['host']}, "
+        f"since {holder['since']}; wait for it, or stop it"
+    )
 
 
 def _lives_here(holder: dict[str, Any]) -> bool | None:

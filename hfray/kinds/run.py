@@ -44,7 +44,11 @@ def run_job(job: ScoreJob, *, job_path: str = "", restart: bool, retry_errors: b
 def _score(
     job: ScoreJob, progress: Progress, job_path: str, log_path: str, debug: bool, restart: bool, retry_errors: bool
 ) -> Report:
-    from hfray.kinds.score import ScoreRun
+    from hfray.data.lease import refuse_live_holder
+    from hfray.data.ledger import Ledger
+
+    refuse_live_holder(Ledger(job.output.path, job.output.format, ""))
+    from hfray.kinds.score import ScoreRun  # imports torch: seconds that a refusal does not need
 
     run = ScoreRun(job, progress, job_path=job_path, log_path=log_path, debug=debug)
     return run.run(restart=restart, retry_errors=retry_errors)

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import yaml
-
 import hfray
 from hfray.data.columns import Columns
 from hfray.data.lease import Lease, held_lease
@@ -34,10 +32,10 @@ from hfray.kinds.watch import watched
 from hfray.kinds.workers import WorkerFactory
 from hfray.spec.fields import fingerprint, identity_of
 from hfray.spec.score import ScoreJob
+from hfray.spec.yaml_lines import dump, parse
 
 RECEIPTS_EVERY_S = 10.0
-ROUNDS = 3
-"""How often shards are given out whose answers did not come back."""
+ROUNDS = 3  # in which shards are given out whose answers did not come back
 
 
 class ScoreRun:
@@ -69,7 +67,7 @@ class ScoreRun:
             opening = Ledger(self._job.output.path, self._job.output.format, "")
             check_output_is_ours(opening)
             complete = opening.success() is not None and not opening.retry_begun()
-            if complete and not restart and not retry_errors:
+            if complete and not self._wants_other_metrics(opening) and not restart and not retry_errors:
                 self._make_plan(opening, ray_cluster)
                 return self._already_complete(opening)
             opening.open_work()
@@ -101,6 +99,7 @@ class ScoreRun:
         self._fingerprint = fingerprint(identity)
         self._identity = identity | {"fingerprint": self._fingerprint}
         self._ledger = Ledger(self._job.output.path, self._job.output.format, self._fingerprint)
+        self._worker_factory = WorkerFactory(self._checked, self._plan, self._ledger)
 
     def _claim(self, opening: Ledger, *, restart: bool) -> None:
         """Refuses an output that was begun with another identity; `--restart` clears it first."""
@@ -109,8 +108,14 @@ class ScoreRun:
         else:
             refuse_other_job(opening, self._identity)
         self._ledger.open(self._identity)
-        spec = yaml.safe_dump(self._job.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        self._ledger.write("spec.yaml", spec.encode())
+        self._ledger.write("spec.yaml", dump(self._job.model_dump(mode="json")).encode())
+
+    def _wants_other_metrics(self, opening: Ledger) -> bool:
+        """Metrics change no answer, so a complete output can still get new ones: nothing is scored again."""
+        with contextlib.suppress(HfrayError):
+            old = parse(opening.read("spec.yaml").decode(), "spec.yaml").value.get("metrics")
+            return self._job.metrics is not None and old != self._job.metrics.model_dump(mode="json")
+        return False
 
     def _already_complete(self, opening: Ledger) -> Report:
         refuse_other_job(opening, self._identity)
@@ -162,10 +167,6 @@ class ScoreRun:
         """Shards without a receipt, but for those that cannot be read."""
         known = self._receipts.keys() | self._unreadable
         return [shard for shard in range(self._plan.num_shards) if shard not in known]
-
-    @property
-    def _worker_factory(self) -> WorkerFactory:
-        return WorkerFactory(self._checked, self._plan, self._ledger)
 
     def _run_shards(self, ray_cluster: Cluster, lease: Lease, shards: list[int], mode: Any) -> list[Receipt]:
         self._progress.phase("starting ray")

@@ -133,7 +133,7 @@ def pick_device(wanted: str) -> torch.device:
 def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
     """`auto` is bfloat16 where the hardware multiplies it, else float32."""
     if wanted != "auto":
-        return getattr(torch, wanted)  # type: ignore[no-any-return]
+        return getattr(torch, wanted)
     return torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from hfray.data import lease as leases
-from hfray.data.lease import Lease, held_lease
+from hfray.data.lease import Lease, held_lease, refuse_live_holder
 from hfray.data.ledger import Ledger
 from hfray.errors import DataError, LeaseHeld
 
@@ -72,6 +72,8 @@ def test_a_living_holder_is_named_at_once(ledger: Ledger, holder: subprocess.Pop
     started = time.monotonic()
     with pytest.raises(LeaseHeld, match=f"process {holder.pid} on "):
         Lease(ledger).acquire()
+    with pytest.raises(LeaseHeld, match=f"process {holder.pid} on "):
+        refuse_live_holder(ledger)
     assert time.monotonic() - started < leases.WATCH_S
 
 
@@ -94,6 +96,17 @@ def test_a_frozen_holder_is_taken_over_and_leaves_the_new_lease_alone(
         time.sleep(1.5)  # a beat of the one that woke up
         lease.check()
         assert content(ledger)["pid"] == os.getpid()
+
+
+def test_the_quick_look_leaves_all_else_to_the_lease(ledger: Ledger, holder: subprocess.Popen[str]) -> None:
+    holder.kill()
+    holder.wait()
+    refuse_live_holder(ledger)
+    foreign(ledger, 5)
+    refuse_live_holder(ledger)
+    ledger.delete(leases.LEASE)
+    refuse_live_holder(ledger)
+    refuse_live_holder(Ledger(f"{ledger.url}/nowhere", "parquet", ""))
 
 
 def foreign(ledger: Ledger, beats: int) -> None:

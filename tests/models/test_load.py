@@ -28,9 +28,9 @@ from hfray.models.load import LoadedModel, load_model, load_processor, pick_devi
 from hfray.models.source import resolve_source
 from hfray.spec.sections import ModelSpec
 from hfray.tasks import TASKS
+from tests.conftest import SHARED_DATA
 from tests.models.hub_stand_in import Repo, point_at, serve_hub
 from tests.models.support import letter_tokenizer, save_model
-from tests.conftest import SHARED_DATA
 from tests.tasks.support import tiny_model
 
 torch.set_num_threads(1)
@@ -73,6 +73,7 @@ def test_a_hub_model_downloads_at_its_commit_and_loads_again_without_the_hub(
     assert predict(again, "text-classification", rows) == predict(loaded, "text-classification", rows)
 
 
+@pytest.mark.slow
 def test_peft_stays_unimported_without_an_adapter(tmp_path: Path) -> None:
     """Importing it takes seven seconds."""
     folder = save_model(tmp_path / "model")

@@ -59,8 +59,7 @@ def test_a_held_lease_answers_within_seconds_and_a_dead_one_is_taken_over(rig: R
     job = rig.job(source, seconds_per_item=0.002)
     first = rig.start(job)
     rig.wait_for(lambda: (rig.output / "_work" / "lease.json").exists(), first)
-    second = rig.start(job)
-    rig.wait_for(lambda: "indexing" in second.text() or second.poll() is not None)
+    second = rig.start(job)  # without the second or two that Python and the command line take to start
     assert second.wait() == 6
     waited_s = time.monotonic() - second.started_at
     print(f"the second starter answered {waited_s:.1f} s after its start")

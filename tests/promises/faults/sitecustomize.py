@@ -59,6 +59,7 @@ def _patch_storage(module: Any) -> None:
 def _patch_lease(module: Any) -> None:
     for name in ("acquire", "check", "release"):
         setattr(module.Lease, name, _unless_off(getattr(module.Lease, name)))
+    module.refuse_live_holder = _unless_off(module.refuse_live_holder)
 
 
 def _unless_off(method: Any) -> Any:
