@@ -44,6 +44,7 @@ class Cluster:
         import ray
 
         os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no report leaves the machine unasked
         if not ray.is_initialized():
             if os.environ.get("RAY_ADDRESS"):
                 self._join()

@@ -299,6 +299,11 @@ def environment(faults: Path) -> dict[str, str]:
     }
 
 
+def within(seconds: float) -> float:
+    """A figure to reach, on a machine that also does other things."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def kill_workers(run: Run, processes: Callable[[], list[psutil.Process]], seed: int, kills: int) -> int:
     """Kills a random scoring actor every 1 to 3 seconds, so many times or until the run ends; the number of kills."""
     dice = random.Random(seed)

@@ -79,7 +79,9 @@ def test_every_planted_row_has_its_error_and_every_other_row_its_result(rig: Rig
     ]
     failed = {place: row["error"]["type"] for place, row in enumerate(rows) if row["error"] is not None}
     assert failed == {place: PLANTED[kind][1] for place, kind in bad.items()}
-    assert len({json.dumps(rows[place]["result"]) for place in equal}) == 1, "equal rows, equal results"
+    for place in equal:  # in other company, so that padding differs in the last bits
+        assert rows[place]["result"] is not None
+        oracle.check_same_result(rows[place], rows[equal[0]])
     print(f"seed {seed}: {len(failed)} planted of {len(kinds)} kinds, all found")
 
 
