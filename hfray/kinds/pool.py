@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal
 
 from hfray.errors import SpecError
@@ -26,39 +26,6 @@ SHARDS_AT_ONCE = 2  # per actor: one computes while the other is read, encoded a
 
 WorkerFactory = Callable[[Callable[[Tick], None], Callable[[dict[str, Any]], None]], ShardWorker]
 """(tick, model facts) -> worker; called once in every actor."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What the actors have reported between receipts."""
-
-    rows: int = 0
-    failed: int = 0
-    tokens: int = 0
-    workers: int = 0
-    model: dict[str, Any] | None = None
-
-
-class Counter:
-    """A tiny actor that adds up ticks. Only for the eye: it may die, the receipts are what counts."""
-
-    def __init__(self) -> None:
-        self._rows = self._failed = self._tokens = 0
-        self._workers: set[str] = set()
-        self._model: dict[str, Any] | None = None
-
-    def tick(self, worker: str, rows: int, failed: int, tokens: int) -> None:
-        self._workers.add(worker)
-        self._rows += rows
-        self._failed += failed
-        self._tokens += tokens
-
-    def loaded(self, worker: str, model: dict[str, Any]) -> None:
-        self._workers.add(worker)
-        self._model = model
-
-    def snapshot(self) -> Snapshot:
-        return Snapshot(self._rows, self._failed, self._tokens, len(self._workers), self._model)
 
 
 class ShardActor:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from hfray.kinds.pool import Counter, Snapshot
+from hfray.kinds.counter import Counter, Snapshot
 from hfray.kinds.progress import Progress
 
 POLL_S = 0.5

@@ -149,16 +149,18 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
 def load_processor(source: ModelSource, task: type[Task]) -> Processor:
     """The tokenizer, and the image processor where the task looks at images. Raises SpecError if the model lacks
     one."""
-    from transformers import AutoImageProcessor, AutoTokenizer
-
     where = {"revision": source.revision or "main", "trust_remote_code": False}
     tokenizer = image_processor = None
     what = "image processor"
     try:
         if task.needs_images:
+            from transformers import AutoImageProcessor  # seconds to import, which a text job is spared
+
             image_processor = AutoImageProcessor.from_pretrained(source.path, backend="pil", **where)
         what = "tokenizer"
         if task.needs_text:
+            from transformers import AutoTokenizer
+
             with warnings.catch_warnings():
                 # sacremoses only normalises punctuation, which the models' own published scores do without.
                 warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")

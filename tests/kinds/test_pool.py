@@ -14,7 +14,8 @@ from hfray.errors import SpecError
 from hfray.inference.receipt import Receipt
 from hfray.inference.worker import ShardFailure
 from hfray.kinds import pool
-from hfray.kinds.pool import MAX_TASKS, MIN_TASK_SHARDS, Counter, ShardActor, guided_tasks, pool_size
+from hfray.kinds.counter import Counter
+from hfray.kinds.pool import MAX_TASKS, MIN_TASK_SHARDS, ShardActor, guided_tasks, pool_size
 from hfray.spec.sections import WorkersSpec
 
 
