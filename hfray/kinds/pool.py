@@ -85,7 +85,7 @@ def run_shards(
         compute=ray.data.ActorPoolStrategy(
             min_size=smallest,
             max_size=max(smallest, min(largest, len(tasks))),
-            max_tasks_in_flight_per_actor=SHARDS_AT_ONCE * 2,
+            max_tasks_in_flight_per_actor=SHARDS_AT_ONCE,  # a queue at one actor is work that an idle one lacks
             max_concurrent_calls_per_actor=SHARDS_AT_ONCE,
             enable_true_multi_threading=True,
         ),
