@@ -12,9 +12,7 @@ import pyarrow as pa
 
 from hfray.data.base import ShardRows
 from hfray.errors import SpecError
-
-RESERVED = ("result", "error")
-"""The columns that hfray adds to every part."""
+from hfray.spec.sections import RESERVED_COLUMNS
 
 
 class Columns:
@@ -44,7 +42,7 @@ class Columns:
                     "give the other one another name"
                 )
             taken[name] = source
-        for name in RESERVED:
+        for name in RESERVED_COLUMNS:
             if name in self._names:
                 raise SpecError(
                     f"input: there is a column {name!r}, which hfray writes itself: "

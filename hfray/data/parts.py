@@ -25,7 +25,6 @@ from hfray.types import Result
 
 PartFormat = Literal["parquet", "jsonl"]
 ERROR_TYPE = pa.struct([("type", pa.string()), ("message", pa.string())])
-RESERVED = ("result", "error")
 
 
 def part_name(shard: int, format: PartFormat) -> str:

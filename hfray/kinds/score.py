@@ -6,7 +6,6 @@ Knows every layer below; holds no logic that belongs to one of them.
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,6 +27,7 @@ from hfray.kinds.pool import run_shards
 from hfray.kinds.progress import Progress
 from hfray.kinds.report import FileFailure, ModelFacts, Report, Session
 from hfray.kinds.report_html import render
+from hfray.kinds.versions import versions
 from hfray.kinds.watch import watched
 from hfray.kinds.workers import WorkerFactory
 from hfray.spec.fields import fingerprint, identity_of
@@ -270,7 +270,7 @@ class ScoreRun:
             started_at=self._started_at,
             wall_s=time.time() - self._started_at,
             metrics=dict(metrics),
-            versions=_versions(),
+            versions=versions(),
             output=self._job.output.path,
             job=self._job_path,
             log=self._log_path,
@@ -296,10 +296,3 @@ class ScoreRun:
         with contextlib.suppress(HfrayError, OSError):
             if self._ledger.success() is None:
                 self._write_report(self._report("interrupted" if interrupted else "failed", str(error), {}))
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    versions = {name: version(name) for name in ("ray", "torch", "transformers")}
-    return {"hfray": hfray.__version__, **versions, "python": sys.version.split()[0]}
