@@ -4,7 +4,7 @@
     encode     sentence-transformers' SentenceTransformer.encode as it comes
     recipe     Ray's documentation: map_batches of a padded batch of 64 in two actors
     engine     hfray's task, predictor and engine in two processes of one thread, no Ray, no files
-    matmul     float32 matrix products of the model's own shapes, one thread in each of two processes
+    matmul     matrix products of the model's own shapes in the engine's precision, one thread in each of two processes
 
 All use both cores, the same texts, the same weights and at most 256 tokens of a text. The clock starts when the model
 is loaded and warm.
@@ -135,10 +135,13 @@ def matmul(texts: list[str]) -> dict[str, float]:
 def _matmul_half(texts: list[str], ready: Any) -> dict[str, float]:
     import torch
 
+    from hfray.models.load import pick_dtype
+
     torch.set_num_threads(1)
+    dtype = pick_dtype("auto", torch.device("cpu"))
     shapes = [(384, 384)] * 4 + [(384, 1536), (1536, 384)]  # one layer: query, key, value, output, up, down
-    layers = [torch.nn.Linear(inputs, outputs) for inputs, outputs in shapes]
-    inputs = {width: torch.randn(TOKENS_OF_A_BATCH, width) for width in (384, 1536)}
+    layers = [torch.nn.Linear(inputs, outputs, dtype=dtype) for inputs, outputs in shapes]
+    inputs = {width: torch.randn(TOKENS_OF_A_BATCH, width, dtype=dtype) for width in (384, 1536)}
 
     def once() -> None:
         for layer in layers:

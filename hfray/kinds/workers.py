@@ -51,21 +51,22 @@ class WorkerFactory:
         from hfray.tasks import TASKS
 
         task_class = TASKS[self._job.task.name]
+        source = self._source.located()
         engine: Engine
         if self._job.engine.name == "fake":
             from hfray.engines.fake import FakeEngine
             from hfray.models.info import load_config, model_info
             from hfray.models.load import load_processor
 
-            processor = load_processor(self._source, task_class)
-            config = load_config(self._source)
-            info = model_info(self._source, config, tokenizer=processor.tokenizer, labels=self._labels)
+            processor = load_processor(source, task_class)
+            config = load_config(source)
+            info = model_info(source, config, tokenizer=processor.tokenizer, labels=self._labels)
             engine = FakeEngine(num_labels=len(info.labels), seconds_per_item=self._job.engine.seconds_per_item)
             return Predictor(task_class(self._job.task, processor, info), engine, seed=self._job.seed)
         from hfray.engines.batch import BatchEngine
         from hfray.models.load import load_model
 
-        model = load_model(self._job.model, task_class, labels=self._labels, source=self._source)
+        model = load_model(self._job.model, task_class, labels=self._labels, source=source)
         loaded(model.facts.as_dict())
         engine = BatchEngine(
             model,

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import platform
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -45,6 +46,21 @@ class ModelSource:
     @property
     def is_local(self) -> bool:
         return self.revision is None
+
+    def located(self) -> ModelSource:
+        """The same model where this machine has it: another node may have a package installed elsewhere.
+
+        Raises SpecError if the package is missing here, EngineError if its content is another one.
+        """
+        if not self.name.startswith("package:"):
+            return self
+        found = resolve_source(self.name, None, kind=self.kind)
+        if found.identity != self.identity:
+            raise EngineError(
+                f"{self.kind} {self.name} has other files on {platform.node()} than where the job was checked; "
+                "install the same version on all nodes"
+            )
+        return found
 
     @property
     def has_safetensors(self) -> bool:

@@ -146,15 +146,38 @@ def test_a_folder_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPa
         resolve_source(str(folder), None)
 
 
-def test_a_package(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "site" / "weights_in_a_wheel"
-    shutil.copytree(folder, package / "model")
+def install_package(site: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package with a model in it on the import path; the model's folder."""
+    package = site / "weights_in_a_wheel"
+    shutil.copytree(model, package / "model")
     (package / "__init__.py").write_text("raise RuntimeError('nothing of the package is run')")
-    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.syspath_prepend(str(site))
     importlib.invalidate_caches()
+    return package / "model"
+
+
+def test_a_package(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = install_package(tmp_path / "site", folder, monkeypatch)
     source = resolve_source("package:weights_in_a_wheel/model", None)
-    assert source.path == str(package / "model")
+    assert source.path == str(installed)
     assert source.identity == resolve_source(str(folder), None).identity
+
+
+def test_a_package_is_found_where_another_node_has_it(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_package(tmp_path / "driver", folder, monkeypatch)
+    source = resolve_source("package:weights_in_a_wheel/model", None)
+    elsewhere = install_package(tmp_path / "node", folder, monkeypatch)
+    assert source.located().path == str(elsewhere)
+    (elsewhere / "config.json").write_text('{"model_type": "bert", "other": 1}')
+    with pytest.raises(EngineError, match=r"has other files on .* install the same version on all nodes"):
+        source.located()
+
+
+def test_a_folder_stays_where_it_is(folder: Path) -> None:
+    source = resolve_source(str(folder), None)
+    assert source.located() is source
 
 
 @pytest.mark.parametrize(("revision", "commit"), [(None, NEW), ("main", NEW), ("v1.0", OLD), (OLD, OLD)])
