@@ -16,7 +16,7 @@ import torch
 from hfray.errors import EngineError, SpecError
 from hfray.models.adapter import attach_adapter
 from hfray.models.info import load_config, model_info, unusable
-from hfray.models.quantization import bytes_in, bytes_now, num_parameters, quantization_config
+from hfray.models.quantization import bytes_in, bytes_now, num_parameters, quantization_config, spare_odd_layers
 from hfray.models.sentence import load_dense, read_sentence_modules
 from hfray.models.source import ModelSource, resolve_source
 from hfray.spec.sections import ModelSpec
@@ -231,6 +231,8 @@ def _from_pretrained(
         missing = {name for name in missing if not name.startswith("pooler.")}
     if "device_map" not in arguments:
         model.to(device)
+    if quantized and device.type == "cpu":
+        spare_odd_layers(model)
     return model, sorted(missing)
 
 

@@ -13,15 +13,18 @@ import torch
 
 from hfray.spec.sections import ModelSpec
 
+_KERNEL_OUTPUTS = 32
+
 
 def quantization_config(spec: ModelSpec, dtype: torch.dtype) -> Any:
     """What `from_pretrained` takes; None for no quantisation. Products are computed in `dtype`."""
     if spec.quantization == "none":
         return None
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_no_cast_notice)
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_no_kernel_notice)
     from transformers import BitsAndBytesConfig
 
     if spec.quantization == "int8":
-        logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_no_cast_notice)
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=spec.int8_threshold)
     return BitsAndBytesConfig(
         load_in_4bit=True,
@@ -31,9 +34,29 @@ def quantization_config(spec: ModelSpec, dtype: torch.dtype) -> Any:
     )
 
 
+def spare_odd_layers(model: torch.nn.Module) -> None:
+    """Leaves 4-bit layers of other shapes out of bitsandbytes' kernel for processors with AVX512-BF16.
+
+    The kernel takes weights repacked in blocks of 32 outputs, with whole quantisation blocks in each row; for any other
+    shape (a classifier of 3 labels) the repacking fails at the first forward pass. Left out, a layer is dequantised and
+    multiplied as on other processors. (bitsandbytes 0.50, functional._convert_weight_packed_for_cpu)
+    """
+    for module in model.modules():
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        if state is not None and hasattr(module, "support_avx512bf16_for_cpu"):
+            outputs, inputs = state.shape
+            if outputs % _KERNEL_OUTPUTS or inputs % state.blocksize:
+                module.support_avx512bf16_for_cpu = False
+
+
 def _is_no_cast_notice(record: logging.LogRecord) -> bool:
     """bitsandbytes tells at every int8 product that it casts to float16."""
     return not str(record.msg).startswith("MatMul8bitLt: inputs will be cast")
+
+
+def _is_no_kernel_notice(record: logging.LogRecord) -> bool:
+    """On a processor with AVX512-BF16 bitsandbytes says at its import that it would rather fetch a kernel."""
+    return not str(record.msg).startswith("Failed to load CPU gemm_4bit_forward")
 
 
 def num_parameters(model: torch.nn.Module) -> int:

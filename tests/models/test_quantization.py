@@ -82,6 +82,24 @@ def test_double_quantisation_shrinks_the_scales(folder: Path) -> None:
     assert np.abs(logits(once) - logits(twice)).max() > 0
 
 
+@pytest.mark.parametrize("changes", [{"labels": ("a", "b", "c")}, {"hidden_size": 96, "intermediate_size": 72}])
+def test_layers_of_any_shape_are_computed(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Also where the processor has bfloat16, for which bitsandbytes has a kernel that takes only some shapes."""
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn import Linear4bit
+
+    model = load(save_model(tmp_path / "model", **changes), "nf4").model
+    layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
+    assert layers
+    for layer in layers:
+        weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+        inputs = torch.randn(5, layer.in_features)
+        with torch.inference_mode():
+            expected = torch.nn.functional.linear(inputs, weight, layer.bias)
+            answers = layer(inputs)
+        assert (answers - expected).abs().max() < 0.02 * expected.abs().max()
+
+
 def test_settings_reach_bitsandbytes() -> None:
     def of(**changes: Any) -> Any:
         return quantization_config(ModelSpec(path="x", **changes), torch.bfloat16)
