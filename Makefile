@@ -23,7 +23,7 @@ test: install
 	$(BIN)/python -m pytest -m 'not chaos'
 
 test-fast: install
-	$(BIN)/python -m pytest -m 'not chaos and not slow'
+	$(BIN)/python -m pytest -m 'not chaos and not slow' --numprocesses 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .
