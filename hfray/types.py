@@ -165,3 +165,5 @@ class Encoded:
 
     items: tuple[Item, ...]
     carry: Any = None
+    truncated: bool = False
+    """Whether text of the row is in none of the items, because it was longer than `max_length` or `max_chars`."""

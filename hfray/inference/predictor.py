@@ -26,6 +26,11 @@ class Pending:
         """Tokens of every item, for the report's histogram."""
         return [item.num_tokens for each in self.encoded if isinstance(each, Encoded) for item in each.items]
 
+    @property
+    def num_truncated(self) -> int:
+        """Rows whose model input was cut."""
+        return sum(each.truncated for each in self.encoded if isinstance(each, Encoded))
+
 
 class Predictor:
     """`submit` encodes and queues, `finish` waits and decodes; `predict` is both."""

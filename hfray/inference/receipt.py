@@ -120,7 +120,7 @@ class Receipt:
     adopted: bool = False
     """The part was found, not computed."""
     truncated: int = 0
-    """Items cut to the model's length."""
+    """Rows computed whose model input was cut, its text being longer than max_length or max_chars."""
     lengths: tuple[int, ...] = ()
     """As `count_lengths` makes it."""
     labels: Mapping[str, int] = field(default_factory=dict)

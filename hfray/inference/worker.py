@@ -88,12 +88,12 @@ class ShardWorker:
             source = self._read(shard)
         except DataError as error:
             return ShardFailure(shard_number, shard.file.url, str(error))
-        results, lengths = self._predict(predictor, source, range(len(source.rows)))
+        results, lengths, truncated = self._predict(predictor, source, range(len(source.rows)))
         table = assemble(source.table, results, predictor.task.result_type())
         data = encode_part(table, self._ledger.format)
         if not self._ledger.commit_part(shard_number, data):
             return self.adopt(shard_number)  # another attempt was first, and what it wrote is what counts
-        return self._receipt(shard_number, table, data, results, lengths, started_at)
+        return self._receipt(shard_number, table, data, results, lengths, truncated, started_at)
 
     def adopt(self, shard_number: int) -> Receipt:
         """The receipt of a part that is already there, made from its bytes."""
@@ -118,14 +118,14 @@ class ShardWorker:
         errors = old.column("error").to_pylist()
         failed = [row for row, error in enumerate(errors) if error is not None]
         predictor = self.predictor
-        fresh, lengths = self._predict(predictor, source, failed)
+        fresh, lengths, truncated = self._predict(predictor, source, failed)
         results: list[Result | RowError] = old.column("result").to_pylist()
         for row, result in zip(failed, fresh, strict=True):
             results[row] = result
         table = assemble(source.table, results, predictor.task.result_type())
         data = encode_part(table, self._ledger.format)
         self._ledger.stage_part(shard_number, data)
-        return self._receipt(shard_number, table, data, results, lengths, started_at)
+        return self._receipt(shard_number, table, data, results, lengths, truncated, started_at)
 
     @property
     def predictor(self) -> Predictor:
@@ -155,25 +155,27 @@ class ShardWorker:
 
     def _predict(
         self, predictor: Predictor, source: _Source, wanted: Sequence[int]
-    ) -> tuple[list[Result | RowError], list[int]]:
-        """Results of the wanted rows in order, and the token counts of their items.
+    ) -> tuple[list[Result | RowError], list[int], int]:
+        """Results of the wanted rows in order, the token counts of their items, and how many rows were truncated.
 
         One chunk is encoded while the one before computes, so that a shard of images never lies decoded in memory.
         """
         results: list[Result | RowError] = [source.errors.get(row, None) for row in wanted]
         lengths: list[int] = []
+        truncated = 0
         todo = [place for place, row in enumerate(wanted) if row not in source.errors]
         waiting: tuple[list[int], Pending] | None = None
         for places in _chunks(todo, [source.rows[wanted[place]] for place in todo], predictor.task.needs_images):
             rows = [source.rows[wanted[place]] for place in places]
             pending = predictor.submit(rows, [source.positions[wanted[place]] for place in places])
             lengths += pending.item_lengths()
+            truncated += pending.num_truncated
             if waiting is not None:
                 self._collect(predictor, waiting, results)
             waiting = (places, pending)
         if waiting is not None:
             self._collect(predictor, waiting, results)
-        return results, lengths
+        return results, lengths, truncated
 
     def _collect(
         self, predictor: Predictor, waiting: tuple[list[int], Pending], results: list[Result | RowError]
@@ -192,6 +194,7 @@ class ShardWorker:
         data: bytes,
         results: Sequence[Result | RowError],
         lengths: Sequence[int],
+        truncated: int,
         started_at: float,
     ) -> Receipt:
         task = self.predictor.task
@@ -202,7 +205,7 @@ class ShardWorker:
             shard=shard_number, rows=facts.rows, failed=facts.failed, size_bytes=facts.size_bytes, sha256=facts.sha256,
             tokens=spent.tokens, padded_tokens=spent.padded_tokens, generated_tokens=spent.generated_tokens,
             busy_s=spent.seconds, started_at=started_at, ended_at=time.time(), worker=self._name,
-            lengths=count_lengths(lengths),
+            truncated=truncated, lengths=count_lengths(lengths),
             labels=count_labels(s.label for s in summaries if s.label is not None),
             scores=count_scores(s.score for s in summaries if s.score is not None),
             error_types=facts.error_types,

@@ -99,7 +99,7 @@ class Report(Strict):
     computed_tokens: int = 0
     """`tokens` of this session's own rows."""
     truncated: int = 0
-    """Items cut to the model's length."""
+    """Rows whose model input was cut, its text being longer than max_length or max_chars; of this session's own."""
     size_bytes: int = 0
     """Of all parts."""
     started_at: float = 0.0

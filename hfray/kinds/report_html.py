@@ -196,7 +196,7 @@ def _run(report: Report) -> str:
             "parts",
             f"{units.plural(report.shards, 'part')}, {units.size(report.size_bytes)}" if report.size_bytes else "",
         ),
-        ("truncated", f"{units.plural(report.truncated, 'item')}" if report.truncated else ""),
+        ("truncated", f"{units.plural(report.truncated, 'row')}" if report.truncated else ""),
         ("log", report.log),
         ("fingerprint", report.fingerprint),
         ("versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())),

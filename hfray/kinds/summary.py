@@ -86,7 +86,7 @@ def _workers(report: Report) -> str:
 
 def _tokens(report: Report) -> str:
     padding = f"{100 * report.padding_waste:.1f} % padding" if report.padded_tokens else ""
-    truncated = f"{units.count(report.truncated)} truncated" if report.truncated else ""
+    truncated = f"{units.plural(report.truncated, 'row')} truncated" if report.truncated else ""
     return _joined(f"{units.short(report.tokens)} tokens", padding, truncated)
 
 

@@ -36,7 +36,7 @@ def logits_items(encoder: TextEncoder, tokens: Sequence[Tokens | RowError], carr
         if not len(each.ids):
             return RowError("text has no tokens", type="EmptyText")
         items.append(Item("text", encoder.model_inputs(each), Logits()))
-    return Encoded(tuple(items), carry)
+    return Encoded(tuple(items), carry, any(each.truncated for each in tokens if not isinstance(each, RowError)))
 
 
 def label_of(reference: Any, labels: Sequence[str], *, closed: bool = True) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 from hfray.errors import RowError, SpecError
 from hfray.tasks.base import ModelInfo, Processor, TaskOptions
 from hfray.tasks.text import TextEncoder, effective_max_length
-from hfray.types import Item, Pool
+from hfray.types import Encoded, Item, Pool
 
 PoolMode = Literal["mean", "cls", "max", "last", "mean_sqrt_len", "none"]
 
@@ -60,21 +60,22 @@ class TextEmbedder:
         """An option's pooling mode with "auto" settled: the model's own, else mean."""
         return cast(PoolMode, (self._info.pooling or "mean") if mode == "auto" else mode)
 
-    def items(
+    def encode(
         self, texts: Sequence[str], options: Any, prompt: Prompt, *, mode: PoolMode, normalize: bool
-    ) -> list[Item | RowError]:
+    ) -> list[Encoded | RowError]:
         """One item per text, in order."""
         encoder = self._encoder(effective_max_length(options, self._info.max_length))
         reduce = Pool(mode, normalize, 0 if mode == "none" else prompt.num_tokens)
-        items: list[Item | RowError] = []
+        encoded: list[Encoded | RowError] = []
         for tokens in encoder.encode([prompt.text + text for text in texts]):
             if isinstance(tokens, RowError):
-                items.append(tokens)
+                encoded.append(tokens)
             elif len(tokens.ids) <= reduce.skip:
-                items.append(RowError("text has no tokens besides the prompt's", type="EmptyText"))
+                encoded.append(RowError("text has no tokens besides the prompt's", type="EmptyText"))
             else:
-                items.append(Item("text", encoder.model_inputs(tokens), reduce))
-        return items
+                item = Item("text", encoder.model_inputs(tokens), reduce)
+                encoded.append(Encoded((item,), truncated=tokens.truncated))
+        return encoded
 
     def _prompt_text(self, options: Any) -> str:
         prompts, name = self._info.prompts, options.prompt_name

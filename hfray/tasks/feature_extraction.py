@@ -54,12 +54,8 @@ class FeatureExtraction(Task):
         mode = self._embedder.pooling(options.pooling)
         own = bool(self.model_info.normalize) and mode != "none"
         normalize = own if options.normalize == "auto" else options.normalize
-        items = iter(self._embedder.items(texts, options, prompt, mode=mode, normalize=normalize))
-        for index, each in enumerate(encoded):
-            if isinstance(each, Encoded):
-                item = next(items)
-                encoded[index] = item if isinstance(item, RowError) else Encoded((item,))
-        return encoded
+        embedded = iter(self._embedder.encode(texts, options, prompt, mode=mode, normalize=normalize))
+        return [each if isinstance(each, RowError) else next(embedded) for each in encoded]
 
     def decode(self, outputs: Sequence[Output], carry: Any) -> Result:
         embedding: Array = outputs[0]["embedding"]

@@ -127,7 +127,7 @@ class FillMask(Task):
                 type="MaskCutOff",
             )
         item = Item("text", encoder.model_inputs(tokens), MaskScores(positions, top_k, targets))
-        return Encoded((item,), _Carry(tokens.ids, positions))
+        return Encoded((item,), _Carry(tokens.ids, positions), tokens.truncated)
 
     def _candidate(self, carry: _Carry, position: int, token: int, score: float) -> dict[str, Any]:
         ids = carry.ids.copy()

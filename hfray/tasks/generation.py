@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from hfray.errors import DataError, RowError, SpecError
 from hfray.tasks.base import ModelInfo, Processor, Summary, Task, TaskOptions
 from hfray.tasks.streaming import StopMatcher, StreamDecoder, cut_at_stop, decode_text
-from hfray.tasks.text import TextEncoder, effective_max_length, text_of
+from hfray.tasks.text import TextEncoder, Tokens, effective_max_length, text_of
 from hfray.types import Array, Encoded, Generated, GenerationParams, Item, Output, Result, Row
 
 if TYPE_CHECKING:
@@ -209,12 +209,20 @@ class GenerationTask(Task):
         texts = [result] if isinstance(result, str) else result
         return Summary(score=sum(map(len, texts)) / len(texts))
 
-    def _encoded(self, ids: Array, params: GenerationParams, options: GenerationOptions, before: str = "") -> Encoded:
+    def _encoded(
+        self,
+        ids: Array,
+        params: GenerationParams,
+        options: GenerationOptions,
+        *,
+        truncated: bool,
+        before: str = "",
+    ) -> Encoded:
         """One item per sequence to return; the predictor gives each its own seed."""
         kind: Literal["seq2seq", "causal"] = "seq2seq" if self.model_info.is_encoder_decoder else "causal"
         item = Item(kind=kind, inputs={"input_ids": ids}, reduce=Generated(), generation=params)
         num = options.num_return_sequences
-        return Encoded((item,) * num, TextCarry(stop=options.stop, many=num > 1, before=before))
+        return Encoded((item,) * num, TextCarry(stop=options.stop, many=num > 1, before=before), truncated)
 
 
 class Seq2SeqTask(GenerationTask):
@@ -247,14 +255,17 @@ class Seq2SeqTask(GenerationTask):
                 texts.append((index, prefix + text_of(row, "text", options)))
             except RowError as error:
                 encoded[index] = error
-        for (index, _), ids in zip(texts, self.tokenize([text for _, text in texts], options), strict=True):
-            encoded[index] = ids if isinstance(ids, RowError) else self._encoded(ids, params, options)
+        for (index, _), tokens in zip(texts, self.tokenize([text for _, text in texts], options), strict=True):
+            encoded[index] = (
+                tokens
+                if isinstance(tokens, RowError)
+                else self._encoded(tokens.ids, params, options, truncated=tokens.truncated)
+            )
         return [each for each in encoded if each is not None]
 
-    def tokenize(self, texts: Sequence[str], options: Any) -> list[Array | RowError]:
-        """int64 ids per text, special tokens included, cut to the model's limit."""
-        encoder = self._encoder(effective_max_length(options, self.model_info.max_length))
-        return [tokens if isinstance(tokens, RowError) else tokens.ids for tokens in encoder.encode(texts)]
+    def tokenize(self, texts: Sequence[str], options: Any) -> list[Tokens | RowError]:
+        """One entry per text, special tokens included, cut to the model's limit."""
+        return self._encoder(effective_max_length(options, self.model_info.max_length)).encode(texts)
 
 
 def task_specific(model_info: ModelInfo, key: str) -> Mapping[str, Any]:

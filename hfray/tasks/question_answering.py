@@ -110,7 +110,8 @@ class QuestionAnswering(Task):
                 continue
             windows = (tokens, *tokens.windows)
             items = tuple(Item("text", encoder.model_inputs(window), Spans()) for window in windows)
-            encoded[index] = Encoded(items, _Carry(context, tuple(map(self._window, windows)), options))
+            carry = _Carry(context, tuple(map(self._window, windows)), options)
+            encoded[index] = Encoded(items, carry, tokens.truncated)
         return [each for each in encoded if each is not None]
 
     def decode(self, outputs: Sequence[Output], carry: Any) -> Result:

@@ -47,14 +47,14 @@ class SentenceSimilarity(Task):
                 read.append(error)
         texts = [text for each in read if not isinstance(each, RowError) for text in each]
         mode = self._embedder.pooling(options.pooling)
-        items = self._embedder.items(texts, options, prompt, mode=mode, normalize=True)
+        embedded = self._embedder.encode(texts, options, prompt, mode=mode, normalize=True)
         start = 0
         encoded: list[Encoded | RowError] = []
         for each in read:
             if isinstance(each, RowError):
                 encoded.append(each)
             else:
-                encoded.append(_together(items[start : start + len(each)]))
+                encoded.append(_together(embedded[start : start + len(each)]))
                 start += len(each)
         return encoded
 
@@ -83,10 +83,12 @@ class SentenceSimilarity(Task):
         return correlation_metrics([result[0] for result in results], references)
 
 
-def _together(items: Sequence[Item | RowError]) -> Encoded | RowError:
-    good: list[Item] = []
-    for item in items:
-        if isinstance(item, RowError):
-            return item
-        good.append(item)
-    return Encoded(tuple(good))
+def _together(texts: Sequence[Encoded | RowError]) -> Encoded | RowError:
+    items: list[Item] = []
+    truncated = False
+    for each in texts:
+        if isinstance(each, RowError):
+            return each
+        items += each.items
+        truncated |= each.truncated
+    return Encoded(tuple(items), truncated=truncated)

@@ -7,9 +7,10 @@ BaseException), is halved until the guilty text stands alone.
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,9 +20,23 @@ from hfray.tasks.base import TaskOptions
 from hfray.types import Array, Row
 
 
+class CutText(str):
+    """A text that lost its end to `max_chars`. With a prefix before it, it is one still."""
+
+    __slots__ = ()
+
+    def __radd__(self, prefix: str) -> CutText:
+        return CutText(f"{prefix}{self}")
+
+
+def any_cut(texts: Iterable[str]) -> bool:
+    """Whether one of the texts lost its end to `max_chars`."""
+    return CutText in map(type, texts)
+
+
 def text_of(row: Row, column: str, options: TaskOptions) -> str:
-    """The text in a column, checked. Raises RowError: MissingColumn, NullText, WrongType, InvalidText, EmptyText,
-    TextTooLong."""
+    """The text in a column, checked; a CutText where `max_chars` cut it. Raises RowError: MissingColumn, NullText,
+    WrongType, InvalidText, EmptyText, TextTooLong."""
     if column not in row:
         raise RowError(f"column {column!r} is missing", type="MissingColumn")
     return check_text(row[column], column, options)
@@ -39,7 +54,7 @@ def texts_of(row: Row, column: str, options: TaskOptions) -> list[str]:
 
 
 def check_text(value: Any, what: str, options: TaskOptions, *, allow_empty: bool = False) -> str:
-    """`value` if it is text a tokenizer can take; `what` names it in the error."""
+    """`value` if it is text a tokenizer can take, a CutText if it was cut to that; `what` names it in the error."""
     if value is None:
         raise RowError(f"{what} is null", type="NullText")
     if isinstance(value, bytes):
@@ -51,7 +66,7 @@ def check_text(value: Any, what: str, options: TaskOptions, *, allow_empty: bool
             raise RowError(
                 f"{what} has {len(value):,} characters, over max_chars {options.max_chars:,}", type="TextTooLong"
             )
-        value = value[: options.max_chars]
+        value = CutText(value[: options.max_chars])
     if "\x00" in value:
         raise RowError(f"{what} contains a NUL character", type="InvalidText")
     if not value.isascii():
@@ -73,6 +88,7 @@ class Tokens:
     0 or 1 for first or second text, -1 for special tokens; word_ids: int64 [num_tokens], -1 for special tokens.
     All three are None unless asked for (and never there for a tokenizer without a Rust backend).
     windows: with a stride, the further windows of an overflowing text.
+    truncated: whether part of the text is in none of the windows, or `max_chars` cut it before.
     """
 
     ids: Array
@@ -81,6 +97,7 @@ class Tokens:
     sequence_ids: Array | None = None
     word_ids: Array | None = None
     windows: tuple[Tokens, ...] = ()
+    truncated: bool = False
 
 
 class TextEncoder:
@@ -100,6 +117,8 @@ class TextEncoder:
         self._max_length = max_length
         self._truncation = truncation
         self._stride = stride
+        # With a stride, what one window cannot hold is in the next.
+        self._full_length = math.inf if max_length is None or stride else max_length
         self._offsets = offsets
         self._special = add_special_tokens
         self._lock = threading.Lock()
@@ -121,7 +140,13 @@ class TextEncoder:
     def encode(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> list[Tokens | RowError]:
         """One entry per text, in order. `texts` may hold lists of words (pre-split) if all of them do."""
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-        return self._encode(inputs)
+        encoded = self._encode(inputs)
+        # Texts are many and seldom cut: one look at all of them comes before one at each.
+        if any_cut(texts) or any_cut(pairs or ()) or list in map(type, texts):
+            for index, each in enumerate(encoded):
+                if isinstance(each, Tokens) and _is_cut(inputs[index]):
+                    encoded[index] = replace(each, truncated=True)
+        return encoded
 
     def model_inputs(self, tokens: Tokens) -> dict[str, Array]:
         """The item inputs of a text: `input_ids`, and `token_type_ids` where the model takes them."""
@@ -155,8 +180,10 @@ class TextEncoder:
     def _tokens(self, encoding: Any) -> Tokens:
         ids = np.array(encoding.ids, dtype=np.int64)
         type_ids = np.array(encoding.type_ids, dtype=np.int64)
+        # What overflows is copied to be looked at, so only where something can have.
+        truncated = len(ids) >= self._full_length and len(encoding.overflowing) > 0
         if not self._offsets:
-            return Tokens(ids, type_ids)
+            return Tokens(ids, type_ids, truncated=truncated)
         return Tokens(
             ids,
             type_ids,
@@ -164,24 +191,32 @@ class TextEncoder:
             sequence_ids=_with_minus_one(encoding.sequence_ids),
             word_ids=_with_minus_one(encoding.word_ids),
             windows=tuple(self._tokens(window) for window in encoding.overflowing) if self._stride else (),
+            truncated=truncated,
         )
 
     def _encode_slow(self, text: Any) -> Tokens:
         pair = isinstance(text, tuple)
         first, second = text if pair else (text, None)
+        settings = {
+            "add_special_tokens": self._special,
+            "is_split_into_words": isinstance(first, list),
+            "return_token_type_ids": True,
+            "verbose": False,
+        }
+        truncation = self._truncation if self._max_length is not None else False
         with self._lock:
-            encoded = self._tokenizer(
-                first,
-                second,
-                truncation=self._truncation if self._max_length is not None else False,
-                max_length=self._max_length,
-                add_special_tokens=self._special,
-                is_split_into_words=isinstance(first, list),
-                return_token_type_ids=True,
-            )
-        ids = np.array(encoded["input_ids"], dtype=np.int64)
+            encoded = self._tokenizer(first, second, truncation=truncation, max_length=self._max_length, **settings)
+            ids = np.array(encoded["input_ids"], dtype=np.int64)
+            truncated = False
+            if len(ids) >= self._full_length:  # such a tokenizer does not say of every pair whether it was cut
+                truncated = len(self._tokenizer(first, second, **settings)["input_ids"]) > len(ids)
         type_ids = np.array(encoded.get("token_type_ids", np.zeros_like(ids)), dtype=np.int64)
-        return Tokens(ids, type_ids)
+        return Tokens(ids, type_ids, truncated=truncated)
+
+
+def _is_cut(text: Any) -> bool:
+    """Whether `max_chars` cut a text, one of a pair, or one of a list of words."""
+    return any_cut(text) if isinstance(text, tuple | list) else isinstance(text, CutText)
 
 
 def _with_minus_one(values: Sequence[int | None]) -> Array:

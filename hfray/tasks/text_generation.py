@@ -15,7 +15,7 @@ from pydantic import model_validator
 from hfray.errors import RowError, SpecError
 from hfray.tasks.base import ModelInfo, Processor
 from hfray.tasks.generation import GenerationOptions, GenerationTask, exact_match, generation_params
-from hfray.tasks.text import TextEncoder, check_text, text_of
+from hfray.tasks.text import CutText, TextEncoder, any_cut, check_text, text_of
 from hfray.types import Array, Encoded, GenerationParams, Result, Row
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -75,7 +75,13 @@ class TextGeneration(GenerationTask):
                 if isinstance(tokens, RowError):
                     raise tokens
                 ids = self._fit(tokens.ids, limit, params, options)
-                encoded[index] = self._encoded(ids, params, options, text if options.return_full_text else "")
+                encoded[index] = self._encoded(
+                    ids,
+                    params,
+                    options,
+                    truncated=tokens.truncated or len(ids) < len(tokens.ids),
+                    before=text if options.return_full_text else "",
+                )
             except RowError as error:
                 encoded[index] = error
         return [each for each in encoded if each is not None]
@@ -102,12 +108,11 @@ class TextGeneration(GenerationTask):
             return text_of(row, "prompt", options)
         messages = chat_messages(row, options)
         try:
-            return str(
-                self.processor.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-            )
+            prompt = self.processor.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         except Exception as error:  # a template is the model author's program: it raises what it likes
             reason = " ".join(str(error).split())[:300]
             raise RowError(f"the chat template refused the messages: {reason}", type="ChatTemplate") from None
+        return CutText(prompt) if any_cut(message["content"] for message in messages) else str(prompt)
 
     def _fit(self, ids: Array, limit: int | None, params: GenerationParams, options: Any) -> Array:
         if not len(ids):

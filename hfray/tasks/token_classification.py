@@ -98,7 +98,9 @@ class TokenClassification(Task):
                 if isinstance(tokens, RowError):
                     encoded[i] = tokens
                 else:
-                    encoded[i] = _encoded(source, tokens, encoder, options)
+                    # The tokenizer does not see the words that max_chars left out altogether.
+                    truncated = tokens.truncated or len(source) < len(rows[i]["text"])
+                    encoded[i] = _encoded(source, tokens, encoder, options, truncated)
         return encoded
 
     def decode(self, outputs: Sequence[Output], carry: _Carry) -> Result:
@@ -242,7 +244,7 @@ def _source_of(row: Row, options: Any) -> str | list[str]:
     return words[:fitting]
 
 
-def _encoded(source: str | list[str], tokens: Tokens, encoder: TextEncoder, options: Any) -> Encoded:
+def _encoded(source: str | list[str], tokens: Tokens, encoder: TextEncoder, options: Any, truncated: bool) -> Encoded:
     windows = (tokens, *tokens.windows)
     positions = _shares(windows, options.stride)
     ids = np.concatenate([window.ids[kept] for window, kept in zip(windows, positions, strict=True)])
@@ -256,8 +258,9 @@ def _encoded(source: str | list[str], tokens: Tokens, encoder: TextEncoder, opti
         offsets = offsets + begins[word_ids][:, None]  # a tokenizer counts within each word
     carry = _Carry(text, ids, offsets, word_ids, positions, options.aggregation, options.ignore_labels)
     if not len(ids):
-        return Encoded((), carry)
-    return Encoded(tuple(Item("text", encoder.model_inputs(window), TokenLogits()) for window in windows), carry)
+        return Encoded((), carry, truncated)
+    items = tuple(Item("text", encoder.model_inputs(window), TokenLogits()) for window in windows)
+    return Encoded(items, carry, truncated)
 
 
 def _shares(windows: Sequence[Tokens], stride: int) -> tuple[Array, ...]:

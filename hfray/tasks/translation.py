@@ -29,8 +29,8 @@ from hfray.tasks.generation import (
     task_specific,
     text_references,
 )
-from hfray.tasks.text import TextEncoder, effective_max_length
-from hfray.types import Array, GenerationParams, Result
+from hfray.tasks.text import TextEncoder, Tokens, effective_max_length
+from hfray.types import GenerationParams, Result
 
 _LANGUAGE_TOKEN = re.compile(r"[a-z]{2,3}_[A-Za-z]{2,4}")  # en_XX (mBART), eng_Latn (NLLB)
 _NAMES = {
@@ -86,7 +86,7 @@ class Translation(Seq2SeqTask):
         params = generation_params(options, self.model_info, tokenizer, task_defaults=own, forced_bos_token_id=forced)
         return prefix, params
 
-    def tokenize(self, texts: Sequence[str], options: Any) -> list[Array | RowError]:
+    def tokenize(self, texts: Sequence[str], options: Any) -> list[Tokens | RowError]:
         if not self._codes:
             return super().tokenize(texts, options)
         # The source language is a state of the tokenizer: a fast one is cloned with it, a slow one is used under lock.
@@ -96,8 +96,7 @@ class Translation(Seq2SeqTask):
             encoder = self._source_encoder(options.source_language, limit)
             if getattr(tokenizer, "backend_tokenizer", None) is None:
                 tokenizer.src_lang = options.source_language
-            encoded = encoder.encode(texts)
-        return [tokens if isinstance(tokens, RowError) else tokens.ids for tokens in encoded]
+            return encoder.encode(texts)
 
     def metrics(self, results: Sequence[Result], references: Sequence[Any]) -> dict[str, float]:
         """Corpus bleu and chrf (percent), by sacrebleu; Chinese targets are split into characters for bleu."""

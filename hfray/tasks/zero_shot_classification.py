@@ -17,7 +17,7 @@ from hfray.errors import RowError, SpecError
 from hfray.tasks.base import ModelInfo, Processor, Summary, Task, TaskOptions
 from hfray.tasks.classification import label_scores_type, logits_items, multi_label_metrics, single_label_metrics
 from hfray.tasks.scores import ranked, softmax
-from hfray.tasks.text import TextEncoder, check_text, effective_max_length, text_of
+from hfray.tasks.text import CutText, TextEncoder, check_text, effective_max_length, text_of
 from hfray.types import Encoded, Output, Result, Row
 
 if TYPE_CHECKING:
@@ -128,7 +128,8 @@ def _entailment_id(info: ModelInfo) -> int:
 
 def _hypothesis(options: Any, label: str) -> str:
     # Not str.format: a template may come with a request, and format reaches into attributes and widths.
-    return str(options.hypothesis_template).replace("{}", label)
+    sentence = str(options.hypothesis_template).replace("{}", label)
+    return CutText(sentence) if isinstance(label, CutText) else sentence
 
 
 def _read(row: Row, options: Any) -> tuple[str, tuple[str, ...]] | RowError:

@@ -18,7 +18,7 @@ from hfray.tasks.candidates import candidates_of, check_candidates, hypothesis
 from hfray.tasks.classification import label_scores_type, single_label_metrics
 from hfray.tasks.images import ImageOptions, image_of, pixel_values
 from hfray.tasks.scores import ranked, sigmoid, softmax
-from hfray.tasks.text import TextEncoder, Tokens, effective_max_length
+from hfray.tasks.text import TextEncoder, Tokens, any_cut, effective_max_length
 from hfray.types import Array, Encoded, Features, Item, Output, Result, Row
 
 if TYPE_CHECKING:
@@ -57,13 +57,13 @@ class ZeroShotImageClassification(Task):
         self._is_siglip = model_info.model_type.startswith("siglip")
         self._encoder_of = lru_cache(maxsize=4)(lambda limit: TextEncoder(processor.tokenizer, limit))
         sentences = [hypothesis(options.hypothesis_template, label) for label in options.candidate_labels]
-        self._job_items = self._text_items(sentences, options, reuse="job")
-        for item in self._job_items.values():
-            if isinstance(item, RowError):
-                raise SpecError(f"task.candidate_labels: {item.message}")
+        self._job_texts = self._encode_texts(sentences, options, reuse="job")
+        for text in self._job_texts.values():
+            if isinstance(text, RowError):
+                raise SpecError(f"task.candidate_labels: {text.message}")
 
     def encode(self, rows: Sequence[Row], options: Any = None) -> list[Encoded | RowError]:
-        own_items = options is None or self._length(options) == self._length(self.options)
+        own_texts = options is None or self._length(options) == self._length(self.options)
         if options is not None:
             check_candidates(options)
         options = options or self.options
@@ -74,10 +74,10 @@ class ZeroShotImageClassification(Task):
             if not isinstance(labels, RowError)
             for label in labels
         }
-        known = self._job_items if own_items else {}
-        items = known | self._text_items(sorted(sentences - known.keys()), options, reuse="batch")
+        known = self._job_texts if own_texts else {}
+        texts = known | self._encode_texts(sorted(sentences - known.keys()), options, reuse="batch")
         return [
-            labels if isinstance(labels, RowError) else self._encode_row(row, labels, items, options)
+            labels if isinstance(labels, RowError) else self._encode_row(row, labels, texts, options)
             for row, labels in zip(rows, read, strict=True)
         ]
 
@@ -105,33 +105,37 @@ class ZeroShotImageClassification(Task):
         return single_label_metrics(results, references, self.options.candidate_labels, closed=False)
 
     def _encode_row(
-        self, row: Row, labels: tuple[str, ...], items: Mapping[str, Item | RowError], options: Any
+        self, row: Row, labels: tuple[str, ...], texts: Mapping[str, Encoded | RowError], options: Any
     ) -> Encoded | RowError:
-        texts: list[Item] = []
+        items: list[Item] = []
+        truncated = any_cut(labels)
         for label in labels:
-            item = items[hypothesis(options.hypothesis_template, label)]
-            if isinstance(item, RowError):
-                return item
-            texts.append(item)
+            text = texts[hypothesis(options.hypothesis_template, label)]
+            if isinstance(text, RowError):
+                return text
+            items += text.items
+            truncated |= text.truncated
         try:
             pixels = pixel_values(image_of(row, "image", options), self.processor.image_processor, "image")
         except RowError as error:
             return error
-        return Encoded((Item("image", {"pixel_values": pixels}, Features()), *texts), labels)
+        return Encoded((Item("image", {"pixel_values": pixels}, Features()), *items), labels, truncated)
 
-    def _text_items(
+    def _encode_texts(
         self, sentences: Iterable[str], options: Any, *, reuse: Literal["batch", "job"]
-    ) -> dict[str, Item | RowError]:
-        """Sentence to item. Labels of the job stay with the engine for its life, those of rows and requests do not:
-        there is no end of them."""
+    ) -> dict[str, Encoded | RowError]:
+        """Sentence to its one item. Labels of the job stay with the engine for its life, those of rows and requests do
+        not: there is no end of them."""
         texts = list(sentences)
         encoder = self._encoder_of(self._length(options))
-        return {
-            text: tokens
-            if isinstance(tokens, RowError)
-            else Item("text", self._inputs(encoder, tokens, options), Features(), reuse=reuse)
-            for text, tokens in zip(texts, encoder.encode(texts), strict=True)
-        }
+        encoded: dict[str, Encoded | RowError] = {}
+        for text, tokens in zip(texts, encoder.encode(texts), strict=True):
+            if isinstance(tokens, RowError):
+                encoded[text] = tokens
+            else:
+                item = Item("text", self._inputs(encoder, tokens, options), Features(), reuse=reuse)
+                encoded[text] = Encoded((item,), truncated=tokens.truncated)
+        return encoded
 
     def _inputs(self, encoder: TextEncoder, tokens: Tokens, options: Any) -> dict[str, Array]:
         if not self._is_siglip:

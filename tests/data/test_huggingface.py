@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from hfray.errors import DataError, SpecError
-from tests.data.hub_stand_in import COMMIT, hub
 from tests.data.reading import read_all
+from tests.hub_stand_in import Repo, serve_hub
 
+COMMIT = "a" * 40
 ROWS = [{"text": f"row {n} 漢字", "label": n % 3} for n in range(2500)]
 
 
@@ -131,19 +132,24 @@ except SpecError as error:
 json.dump({"urls": [file.url for file in files], "num_rows": plan.num_rows, "rows": shard.rows()[:2],
            "missing": missing}, sys.stdout)
 """
-    with hub("org/set", root) as (endpoint, log):
-        environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
+    with serve_hub() as hub:
+        hub.repos["datasets/org/set"] = Repo({COMMIT: root}, {"main": COMMIT})
+        environment = os.environ | {
+            "HF_ENDPOINT": hub.endpoint,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(tmp_path / "home"),
+        }
         done = subprocess.run(
             [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
         )
-    assert done.returncode == 0, done.stderr[-2000:] + "\n".join(log)
+    assert done.returncode == 0, done.stderr[-2000:] + "\n".join(hub.log)
     found = json.loads(done.stdout)
     assert found["urls"] == [f"hf://datasets/org/set@{COMMIT}/data/train-00000-of-00001.parquet"]
     assert found["num_rows"] == 200_000
     assert found["rows"] == rows.slice(150_000, 2).to_pylist()
     assert "org/other" in found["missing"]
     # Nobody fetched the whole file.
-    reads = [line for line in log if line.startswith("GET") and "parquet" in line]
+    reads = [line for line in hub.log if line.startswith("GET") and "parquet" in line]
     assert reads
     assert all("bytes=" in line for line in reads)
     assert not any("test-00000" in line for line in reads)

@@ -37,7 +37,7 @@ class Count(Task):
             return RowError("n is negative", type="Negative")
         params = GenerationParams(temperature=0.7 if n % 2 else 0.0) if self.mode == "generate" else None
         item = Item("text", {"input_ids": np.arange(1, n + 2)}, Logits(), generation=params)
-        return Encoded((item,) * n, carry=n)
+        return Encoded((item,) * n, carry=n, truncated=n > 3)
 
     def decode(self, outputs: Sequence[Output], carry: Any) -> Result:
         if carry == 5:
@@ -100,6 +100,11 @@ def test_errors_stand_in_the_place_of_their_row() -> None:
 
 def test_lengths_of_all_items() -> None:
     assert Predictor(task(), Recording()).submit(rows(1, -1, 2)).item_lengths() == [2, 3, 3]
+
+
+def test_rows_that_lost_text_are_counted_and_not_their_items() -> None:
+    assert Predictor(task(), Recording()).submit(rows(1, -1, 4, 2, 6)).num_truncated == 2
+    assert Predictor(task(Generate), Recording()).submit(rows(5)).num_truncated == 1
 
 
 def test_a_task_that_loses_a_row_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from hfray.engines.fake import FakeEngine
 from hfray.errors import DataError
 from hfray.inference import worker as workers
 from hfray.inference.predictor import Predictor
-from hfray.inference.receipt import Receipt
+from hfray.inference.receipt import Receipt, Totals
 from hfray.inference.worker import ShardFailure, ShardWorker, Tick
 from hfray.tasks.base import ModelInfo, Processor
 from hfray.tasks.text_classification import TextClassification
@@ -121,6 +121,23 @@ def test_chunks_do_not_change_a_part(bench: Bench, monkeypatch: pytest.MonkeyPat
     assert isinstance(chunked, Receipt)
     assert chunked.sha256 == whole.sha256
     assert len(bench.ticks) > 3
+
+
+def test_a_receipt_counts_the_rows_whose_text_was_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # 64 tokens, two of them special.
+    texts: list[Any] = ["x " * num for num in (62, 63, 1, 200, 62, 63, 64, 61)] + [None, "a\0b", "x " * 99]
+    each = Bench(tmp_path, texts)
+    monkeypatch.setattr(workers, "CHUNK_BYTES", 300)
+    receipts = [each.worker().score(shard) for shard in range(2)]
+    assert [receipt.truncated for receipt in receipts if isinstance(receipt, Receipt)] == [4, 1]
+    totals = Totals()
+    for receipt in receipts:
+        assert isinstance(receipt, Receipt)
+        totals.add(receipt)
+    assert totals.truncated == 5
+    assert each.worker().adopt(0).truncated == 0
+    for engine in each.engines:
+        engine.close()
 
 
 def test_where_keeps_rows_and_those_it_cannot_judge(bench: Bench) -> None:

@@ -32,6 +32,7 @@ def make_report(
                 sha256="ab" * 32,
                 tokens=970,
                 padded_tokens=1000,
+                truncated=0 if shard < 2 else 3,
                 busy_s=9.0,
                 started_at=start,
                 ended_at=start + 10,
@@ -87,6 +88,7 @@ def test_figures() -> None:
     assert report.tokens_per_s == 194.0
     assert report.busy_share == pytest.approx(0.9)
     assert sum(report.lengths) == 1200
+    assert report.truncated == 30
 
 
 def test_this_run_joins_the_earlier_sessions() -> None:
@@ -133,7 +135,8 @@ def test_summary_without_a_terminal() -> None:
     text = summary(make_report())
     assert "\x1b" not in text
     for part in ("banking-intents  complete", "1,200", "12 shards, 200 resumed", "NullText", "2 workers, 90 % busy",
-                 "3.0 % padding", "1m 02s", "90 MB", "was 264 MB", "accuracy", "0.875"):  # fmt: skip
+                 "3.0 % padding", "30 rows truncated", "1m 02s", "90 MB", "was 264 MB", "accuracy",
+                 "0.875"):  # fmt: skip
         assert part in text
     assert "long-folder/" * 12 + "run.log\n" in text  # whole, though wider than the console
     assert "hfray run jobs/intents.yaml --retry-errors\n" in text

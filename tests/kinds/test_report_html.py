@@ -51,7 +51,7 @@ def parse(report: Report) -> Page:
 def test_everything_is_told() -> None:
     page = parse(make_report())
     for part in ("banking-intents", "complete", "text-classification", "org/model", "1,200", "rows per second", "3.0 %",
-                 "Throughput", "Length of the inputs", "Labels", "Scores", "Metrics", "0.875", "NullText",
+                 "30 rows", "Throughput", "Length of the inputs", "Labels", "Scores", "Metrics", "0.875", "NullText",
                  "hfray run jobs/intents.yaml --retry-errors", "errors.parquet", "Sessions", "interrupted",
                  "66,000,000", "90 MB, stored as 264 MB", "int8", "kind: score", "f" * 64, "ray 2.60.0",
                  "200 from earlier sessions", "2 workers, 90 % busy"):  # fmt: skip

@@ -23,7 +23,7 @@ from hfray.models.source import resolve_source
 from hfray.spec.sections import ModelSpec
 from hfray.tasks import TASKS
 from hfray.types import Item, Logits
-from tests.models.hub_stand_in import Repo, point_at, serve_hub
+from tests.hub_stand_in import Repo, point_at, serve_hub
 from tests.models.support import save_model
 from tests.models.test_load import Canary
 

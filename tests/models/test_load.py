@@ -29,7 +29,7 @@ from hfray.models.source import resolve_source
 from hfray.spec.sections import ModelSpec
 from hfray.tasks import TASKS
 from tests.conftest import SHARED_DATA
-from tests.models.hub_stand_in import Repo, point_at, serve_hub
+from tests.hub_stand_in import Repo, point_at, serve_hub
 from tests.models.support import letter_tokenizer, save_model
 from tests.tasks.support import tiny_model
 

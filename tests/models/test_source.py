@@ -15,7 +15,7 @@ from huggingface_hub import constants
 
 from hfray.errors import EngineError, SpecError
 from hfray.models.source import folder_digest, resolve_source
-from tests.models.hub_stand_in import Hub, Repo, point_at, serve_hub
+from tests.hub_stand_in import Hub, Repo, point_at, serve_hub
 
 OLD, NEW = "0" * 39 + "1", "f" * 40
 

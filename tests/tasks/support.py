@@ -50,17 +50,16 @@ def stored_tokenizer(folder: str, **kwargs: Any) -> Any:
 
 def bert_config(*, labels: Sequence[str] = (), max_length: int = 64, **changes: Any) -> BertConfig:
     """A BERT of 2 layers and hidden size 64 over bert-base-uncased's vocabulary."""
-    changes |= _label_maps(labels)
-    return BertConfig(
-        vocab_size=30522,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=128,
-        max_position_embeddings=max_length,
-        initializer_range=0.3,  # the usual 0.02 leaves every score near 1 / num_labels
-        **changes,
-    )
+    shape = {
+        "vocab_size": 30522,
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+        "max_position_embeddings": max_length,
+        "initializer_range": 0.3,  # the usual 0.02 leaves every score near 1 / num_labels
+    }
+    return BertConfig(**shape | _label_maps(labels) | changes)
 
 
 def tiny_model(auto_model: str, config: Any, *, seed: int = 0) -> PreTrainedModel:
@@ -114,6 +113,11 @@ def answer(task: Any, model: Any, rows: Sequence[dict[str, Any]], options: Any =
         except RowError as error:
             results.append(error)
     return results
+
+
+def truncated(task: Any, *rows: dict[str, Any]) -> list[bool]:
+    """Of each row whether its model input was cut; none of them may fail."""
+    return [encoded.truncated for encoded in task.encode(rows)]
 
 
 @torch.inference_mode()

@@ -48,3 +48,11 @@ def test_items_of_a_row_or_its_first_error():
 
 def test_the_type_of_results():
     assert label_scores_type() == pa.list_(pa.struct([("label", pa.string()), ("score", pa.float32())]))
+
+
+def test_a_row_is_truncated_if_one_of_its_texts_is():
+    tokenizer = stored_tokenizer("phi-3-mini")
+    encoder = TextEncoder(tokenizer, 8, add_special_tokens=False)
+    fits, cut = encoder.encode(["a text", "a text " * 8])
+    assert not logits_items(encoder, [fits, fits], None).truncated
+    assert logits_items(encoder, [fits, cut], None).truncated

@@ -9,7 +9,16 @@ from transformers import AutoModel, AutoTokenizer, pipeline
 
 from hfray.errors import RowError, SpecError
 from hfray.tasks.feature_extraction import FeatureExtraction
-from tests.tasks.support import TEXTS, answer, bert_config, bert_tokenizer, make_task, tiny_model, trained_minilm
+from tests.tasks.support import (
+    TEXTS,
+    answer,
+    bert_config,
+    bert_tokenizer,
+    make_task,
+    tiny_model,
+    trained_minilm,
+    truncated,
+)
 
 PROMPTS = {"query": "Represent this question: ", "passage": "text: "}
 ROWS = [{"text": text} for text in TEXTS]
@@ -127,3 +136,12 @@ def test_bad_rows_requests_and_the_arrow_type(model):
     assert pa.array([results[0]], task.result_type()).to_pylist() == [results[0]]
     (cls,) = answer(task, model, [{"text": "a"}], FeatureExtraction.Options(pooling="cls"))
     assert cls == answer(make_task(FeatureExtraction, model, pooling="cls"), model, [{"text": "a"}])[0]
+
+
+def test_rows_that_lose_text_are_known(model):
+    rows = [{"text": "word " * num} for num in (60, 61, 62, 63)]
+    assert truncated(make_task(FeatureExtraction, model), *rows) == [False, False, False, True]
+    prefixed = make_task(FeatureExtraction, model, prefix="query: ")  # two tokens
+    assert truncated(prefixed, *rows) == [False, True, True, True]
+    short = make_task(FeatureExtraction, model, prefix="query: ", max_chars=20, over_max_chars="truncate")
+    assert truncated(short, {"text": "x" * 20}, {"text": "x" * 21}) == [False, True]

@@ -15,6 +15,7 @@ from tests.tasks.support import (
     roberta_tokenizer,
     stored_tokenizer,
     tiny_model,
+    truncated,
 )
 
 TEXTS = (
@@ -141,3 +142,8 @@ def test_metrics():
         task.metrics(results[:1], [["a", "b"]])
     with pytest.raises(DataError, match="neither a word"):
         task.metrics(results[:1], [7])
+
+
+def test_rows_that_lose_text_are_known():
+    rows = [{"text": "[MASK] " + "word " * num} for num in (61, 62)]
+    assert truncated(make_task(FillMask, bert()[0]), *rows) == [False, True]

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 
 from hfray.errors import DataError, RowError, SpecError
 from hfray.tasks.question_answering import QuestionAnswering, best_spans
-from tests.tasks.support import answer, bert_config, bert_tokenizer, info_of, make_task, run_items, tiny_model
+from tests.tasks.support import (
+    answer,
+    bert_config,
+    bert_tokenizer,
+    info_of,
+    make_task,
+    run_items,
+    tiny_model,
+    truncated,
+)
 
 BERLIN = {"question": "Where did she live?", "context": "For many years Angela lived in Mecklenburg-Vorpommern. " * 2}
 
@@ -257,3 +266,13 @@ def test_best_spans_are_the_best_of_all_spans(starts: list[float], length: int, 
     assert {(first, last) for first, last, _ in found} <= {(first, last) for _, first, last in every}
     positive = [score for score, *_ in sorted(every, reverse=True) if score > 0][:top_k]
     assert [score for *_, score in found if score > 0] == positive
+
+
+def test_windows_lose_nothing_and_max_chars_does(model: Any, tokenizer: Any) -> None:
+    row = {"question": "Where?", "context": "word " * 400}
+    task = make_task(QuestionAnswering, model, tokenizer, max_length=64)
+    assert len(task.encode([row])[0].items) > 1
+    assert truncated(task, row) == [False]
+    short = make_task(QuestionAnswering, model, tokenizer, max_chars=20, over_max_chars="truncate")
+    rows = [{"question": "x" * first, "context": "y" * second} for first, second in ((20, 20), (21, 20), (20, 21))]
+    assert truncated(short, *rows) == [False, True, True]

@@ -10,7 +10,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from hfray.errors import DataError, RowError, SpecError
 from hfray.tasks.sentence_similarity import SentenceSimilarity
-from tests.tasks.support import TEXTS, answer, bert_config, make_task, tiny_model, trained_minilm
+from tests.tasks.support import TEXTS, answer, bert_config, make_task, tiny_model, trained_minilm, truncated
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +92,11 @@ def test_metrics_need_one_text_and_a_number_per_row(model):
         task.metrics([[0.1], [0.5, 0.6]], [0, 1])
     with pytest.raises(DataError, match="'x'"):
         task.metrics([[0.1], [0.5]], [0, "x"])
+
+
+def test_rows_that_lose_text_are_known(model):
+    texts = ["word " * num for num in (62, 63)]
+    task = make_task(SentenceSimilarity, model)
+    pairs = [(texts[0], texts[0]), (texts[1], "a"), ("a", texts), ("a", texts[:1] * 2)]
+    rows = [{"text": first, "text_pair": second} for first, second in pairs]
+    assert truncated(task, *rows) == [False, True, True, False]

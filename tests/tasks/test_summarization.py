@@ -13,7 +13,7 @@ from hfray.tasks.base import ModelInfo, Processor
 from hfray.tasks.summarization import Summarization
 from tests.conftest import SHARED_DATA
 from tests.tasks.generation_support import answer, contexts, tokenizer_of
-from tests.tasks.support import tiny_model
+from tests.tasks.support import tiny_model, truncated
 
 T5_SMALL = {
     "early_stopping": True, "length_penalty": 2.0, "max_length": 20, "min_length": 5, "no_repeat_ngram_size": 3,
@@ -109,3 +109,13 @@ def test_metrics_are_rouge() -> None:
     assert perfect == pytest.approx({"rouge1": 1, "rouge2": 1, "rougeL": 1, "rougeLsum": 1})
     leads = make().metrics([row["source"][0] for row in rows], targets)
     assert 0 < leads["rouge2"] < leads["rouge1"] < 0.6
+
+
+def test_rows_that_lose_text_are_known() -> None:
+    text = contexts("en")[0]
+    num_tokens = len(tokenizer_of("t5-small")("summarize: " + text).input_ids)
+    for limit, cut in ((num_tokens, False), (num_tokens - 1, True)):
+        assert truncated(make(prefix="summarize: ", max_length=limit), {"text": text}) == [cut]
+    for max_chars, cut in ((len(text), False), (len(text) - 1, True)):
+        task = make(prefix="summarize: ", max_chars=max_chars, over_max_chars="truncate")
+        assert truncated(task, {"text": text}) == [cut]

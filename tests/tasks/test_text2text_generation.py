@@ -9,6 +9,7 @@ from hfray.errors import DataError, RowError
 from hfray.tasks.base import ModelInfo, Processor
 from hfray.tasks.text2text_generation import Text2TextGeneration
 from tests.tasks.generation_support import answer, contexts, tokenizer_of
+from tests.tasks.support import truncated
 from tests.tasks.test_summarization import t5_model
 
 
@@ -54,3 +55,10 @@ def test_metrics() -> None:
     assert found["rougeL"] == pytest.approx((1 + 2 / 3) / 2)
     with pytest.raises(DataError, match="reference 0 is 3"):
         make().metrics(["a"], [3])
+
+
+def test_rows_that_lose_text_are_known() -> None:
+    text = contexts("en")[0]
+    num_tokens = len(tokenizer_of("t5-small")(text).input_ids)
+    assert truncated(make(max_length=num_tokens), {"text": text}) == [False]
+    assert truncated(make(max_length=num_tokens - 1), {"text": text}) == [True]

@@ -17,6 +17,7 @@ from tests.tasks.support import (
     roberta_tokenizer,
     stored_tokenizer,
     tiny_model,
+    truncated,
 )
 
 LABELS = ("bad", "fair", "good", "great")
@@ -216,3 +217,13 @@ def test_regression_metrics():
         task.metrics(results, [1, 2, "much"])
     with pytest.raises(SpecError, match="4 outputs"):
         make_task(TextClassification, model_of(problem_type="regression")).metrics([single("bad")], [1])
+
+
+def test_rows_that_lose_text_are_known():
+    task = make_task(TextClassification, model_of())
+    rows = [{"text": "word " * num} for num in (62, 63)]
+    pairs = [{"text": "word " * 60, "text_pair": pair} for pair in ("a", "a b")]
+    assert truncated(task, *rows, *pairs) == [False, True, False, True]
+    task = make_task(TextClassification, model_of(), max_chars=20, over_max_chars="truncate")
+    rows = [{"text": "x" * num} for num in (20, 21)]
+    assert truncated(task, *rows, {"text": "x", "text_pair": "y" * 21}) == [False, True, True]

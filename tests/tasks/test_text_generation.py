@@ -12,7 +12,7 @@ from hfray.errors import RowError, SpecError
 from hfray.tasks.base import ModelInfo, Processor
 from hfray.tasks.text_generation import TextGeneration
 from tests.tasks.generation_support import answer, contexts, tokenizer_of
-from tests.tasks.support import tiny_model
+from tests.tasks.support import tiny_model, truncated
 
 _MODELS: dict[str, Any] = {}
 
@@ -222,3 +222,15 @@ def test_a_tokenizer_that_is_used_by_others_is_left_as_it_was() -> None:
     with torch.inference_mode():
         answer(make("gpt2", truncation="left", max_length=5), model_of("gpt2"), [{"prompt": "one two three " * 9}])
     assert tokenizer.backend_tokenizer.to_str() == before
+
+
+def test_rows_that_lose_text_are_known() -> None:
+    prompt = contexts("en")[0]
+    num_tokens = len(tokenizer_of("gpt2")(prompt).input_ids)
+    for limit, cut in ((num_tokens, False), (num_tokens - 1, True)):
+        task = make("gpt2", info={"max_length": 1024}, truncation="left", max_length=limit)
+        assert truncated(task, {"prompt": prompt}) == [cut]
+    short: dict[str, Any] = {"max_chars": 20, "over_max_chars": "truncate"}
+    assert truncated(make("gpt2", **short), *({"prompt": "x" * num} for num in (20, 21))) == [False, True]
+    chats = [{"messages": [{"role": "user", "content": "x" * num}]} for num in (20, 21)]
+    assert truncated(make("phi-3-mini", input="messages", **short), *chats) == [False, True]

@@ -8,7 +8,7 @@ import pytest
 
 from hfray.errors import DataError, RowError, SpecError
 from hfray.tasks.text_ranking import TextRanking
-from tests.tasks.support import TEXTS, answer, bert_config, bert_tokenizer, make_task, tiny_model
+from tests.tasks.support import TEXTS, answer, bert_config, bert_tokenizer, make_task, tiny_model, truncated
 
 QUERY = "how do I get a card?"
 
@@ -128,3 +128,13 @@ def test_a_wrong_reference_is_named(reference):
     result = [{"index": index, "score": 0.5} for index in range(3)]
     with pytest.raises(DataError, match="reference"):
         make_task(TextRanking, model_of()).metrics([result], [reference])
+
+
+def test_rows_that_lose_text_are_known():
+    # [CLS] query [SEP] text [SEP]: one token for the query, 60 for a text.
+    texts = ["word " * num for num in (60, 61)]
+    task = make_task(TextRanking, model_of())
+    rows = [{"query": "card", "text": text} for text in (texts[0], texts[1], texts, texts[:1] * 2)]
+    assert truncated(task, *rows) == [False, True, True, False]
+    task = make_task(TextRanking, model_of(), max_chars=20, over_max_chars="truncate")
+    assert truncated(task, *({"query": "x" * num, "text": ["a", "b"]} for num in (20, 21))) == [False, True]

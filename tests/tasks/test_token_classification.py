@@ -15,7 +15,7 @@ from transformers import GPT2Config, GPT2Tokenizer, pipeline
 from hfray.errors import DataError, RowError, SpecError
 from hfray.tasks.base import ModelInfo, Processor
 from hfray.tasks.token_classification import TokenClassification
-from tests.tasks.support import TEXTS, answer, bert_config, bert_tokenizer, make_task, run_items, tiny_model
+from tests.tasks.support import TEXTS, answer, bert_config, bert_tokenizer, make_task, run_items, tiny_model, truncated
 
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 AGGREGATIONS = ("none", "simple", "first", "average", "max")
@@ -262,3 +262,13 @@ def _conll(path: Path, count: int) -> Iterator[tuple[list[str], list[str]]]:
         pairs = [line.split("\t") for line in block.splitlines() if "\t" in line]
         if pairs:
             yield [word for word, _ in pairs], [tag.strip() for _, tag in pairs]
+
+
+def test_rows_that_lose_text_are_known(model: Any, tokenizer: Any) -> None:
+    rows: list[dict[str, Any]] = [{"text": text} for n in (62, 63) for text in ("word " * n, ["word"] * n)]
+    assert truncated(make_task(TokenClassification, model, tokenizer), *rows) == [False, False, True, True]
+    assert not any(truncated(make_task(TokenClassification, model, tokenizer, stride=8), *rows))
+    task = make_task(TokenClassification, model, tokenizer, stride=8, max_chars=20, over_max_chars="truncate")
+    fitting = [{"text": "x" * 20}, {"text": ["x" * 10, "y" * 9]}]
+    cut = [{"text": "x" * 21}, {"text": ["x" * 10, "y" * 10]}, {"text": ["x" * 21]}]
+    assert truncated(task, *fitting, *cut) == [False, False, True, True, True]

@@ -16,6 +16,7 @@ from hfray.errors import RowError, SpecError
 from hfray.tasks.base import ModelInfo, Processor
 from hfray.tasks.streaming import StreamDecoder, decode_text
 from hfray.tasks.translation import Translation, language_codes
+from hfray.types import Encoded
 from tests.tasks.generation_support import answer, tokenizer_of
 from tests.tasks.support import tiny_model
 
@@ -208,3 +209,13 @@ def test_metrics_are_bleu_and_chrf() -> None:
     assert task.metrics(list(SENTENCES), list(SENTENCES)) == pytest.approx({"bleu": 100.0, "chrf": 100.0})
     worse = task.metrics([text.replace("the", "a") for text in SENTENCES], [[text, "x"] for text in SENTENCES])
     assert 0 < worse["bleu"] < 100
+
+
+def test_rows_that_lose_text_are_known_without_a_fast_tokenizer(sentence_model: Path) -> None:
+    text = "The cat sat on the mat. " * 3
+    task = make(marian_tokenizer(sentence_model))
+    num_tokens = len(ids_of(task, text))
+    assert num_tokens < 64
+    for limit, cut in ((num_tokens, False), (num_tokens - 1, True)):
+        options = Translation.Options(max_length=limit)
+        assert [each.truncated for each in task.encode([{"text": text}], options) if isinstance(each, Encoded)] == [cut]

@@ -7,7 +7,7 @@ from transformers import pipeline
 
 from hfray.errors import DataError, RowError, SpecError
 from hfray.tasks.zero_shot_classification import ZeroShotClassification
-from tests.tasks.support import TEXTS, answer, bert_config, bert_tokenizer, make_task, tiny_model
+from tests.tasks.support import TEXTS, answer, bert_config, bert_tokenizer, make_task, tiny_model, truncated
 
 NLI = ("contradiction", "neutral", "entailment")
 CANDIDATES = ("sport", "money", "天气", "a rather long label")
@@ -131,3 +131,12 @@ def test_metrics():
     assert several.metrics(results[:2], [["x"], np.array([0, 1])]) == pytest.approx(
         {"micro_f1": 0.8, "macro_f1": 0.5, "subset_accuracy": 0.5}
     )
+
+
+def test_rows_that_lose_text_are_known():
+    # [CLS] text [SEP] This example is x. [SEP]: 5 tokens for the hypothesis, 56 for the text.
+    task = make_task(ZeroShotClassification, model_of(), candidate_labels=["x", "y"])
+    assert truncated(task, *({"text": "word " * num} for num in (56, 57))) == [False, True]
+    task = make_task(ZeroShotClassification, model_of(), max_chars=20, over_max_chars="truncate")
+    rows = [{"text": "word", "candidate_labels": ["a", "b" * num]} for num in (20, 21)]
+    assert truncated(task, *rows) == [False, True]

@@ -22,7 +22,7 @@ from hfray.errors import EngineError, RowError, SpecError
 from hfray.tasks.base import Processor
 from hfray.tasks.zero_shot_image_classification import ZeroShotImageClassification
 from hfray.types import Item
-from tests.tasks.support import answer, info_of, run_items, stored_tokenizer, tiny_model
+from tests.tasks.support import answer, info_of, run_items, stored_tokenizer, tiny_model, truncated
 
 LABELS = ("a cat", "coffee", "horses on a meadow", "the sky at night", "今天", "A CAMERA")
 PHOTOS = ("chelsea.png", "coffee.png", "horse.png", "hubble_deep_field.jpg")
@@ -246,3 +246,21 @@ def ids_of(task: ZeroShotImageClassification, photos: list[Path]) -> np.ndarray[
     assert not isinstance(encoded, RowError)
     item: Item = encoded.items[1]
     return item.inputs["input_ids"]
+
+
+def test_rows_that_lose_text_are_known(subject: Subject, photos: list[Path]) -> None:
+    def label_of(num_tokens: int) -> str:
+        text, special = "", len(subject.tokenizer("").input_ids)
+        while len(subject.tokenizer(text).input_ids) < num_tokens:
+            text += " cat"
+        assert len(subject.tokenizer(text).input_ids) == num_tokens > special
+        return text.strip()
+
+    limit = 77 if subject.kind == "clip" else 64
+    labels = [label_of(num) for num in (limit, limit + 1)]
+    (row,) = rows_of(photos[:1])
+    assert truncated(subject.task(hypothesis_template="{}", candidate_labels=labels[:1]), row) == [False]
+    assert truncated(subject.task(hypothesis_template="{}", candidate_labels=labels), row) == [True]
+    rows = [row | {"candidate_labels": ["a cat", "x" * num]} for num in (20, 21)]
+    task = subject.task(max_chars=20, over_max_chars="truncate")
+    assert truncated(task, *rows) == [False, True]
