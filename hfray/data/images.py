@@ -11,7 +11,10 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +23,10 @@ from hfray.data.base import FileIndex, FileRef, ReadOptions, Shard, ShardRows
 from hfray.data.conform import conform
 from hfray.data.listing import expand, format_of
 from hfray.data.records import lines
-from hfray.data.scan import read_records
+from hfray.data.scan import read_records, spool_writer
 from hfray.data.storage import Storage, storage_for
-from hfray.errors import DataError, RowError
+from hfray.data.store_errors import storage_error
+from hfray.errors import DataError, EngineError, RowError
 
 _SCHEMA = pa.schema([("path", pa.string()), ("label", pa.string())])
 _MAX_IMAGE_BYTES = 256 << 20
@@ -37,9 +41,8 @@ def index(file: FileRef, shard_rows: int, spool_dir: str, options: ReadOptions) 
     digest = hashlib.blake2b(digest_size=20)
     num_rows = position = 0
     spool = Storage(spool_dir)
-    spool.make_dirs()
     is_local = storage_for(file.url)[0].is_local
-    with tempfile.SpooledTemporaryFile(_LISTING_BYTES) as listing:
+    with _temporary_file() as listing:
         for url, info in expand(file.url):
             if format_of(url) != "images":
                 continue
@@ -55,7 +58,7 @@ def index(file: FileRef, shard_rows: int, spool_dir: str, options: ReadOptions) 
         name = f"{hashlib.sha256(file.url.encode(errors='surrogatepass') + digest.digest()).hexdigest()[:32]}.images"
         if not spool.exists(name):
             listing.seek(0)
-            with spool.writer(name) as target:
+            with spool_writer(spool, name) as target:
                 shutil.copyfileobj(listing, target)
     return FileIndex(
         file=file,
@@ -81,6 +84,16 @@ def read(shard: Shard, schema: pa.Schema) -> ShardRows:
     labels = [path.split("/")[-2] if "/" in path else None for path in shown]
     table = conform(pa.table({"path": shown, "label": labels}, schema=_SCHEMA), schema, shard.file.url)
     return ShardRows(table, errors, {"image": [None if isinstance(each, RowError) else each for each in images]})
+
+
+@contextmanager
+def _temporary_file() -> Iterator[IO[bytes]]:
+    """In memory while it is small. That the temporary folder is full is no fault of the images."""
+    try:
+        with tempfile.SpooledTemporaryFile(_LISTING_BYTES) as file:
+            yield file
+    except OSError as error:
+        raise EngineError(str(storage_error(error, "the temporary folder (TMPDIR)", "write"))) from error
 
 
 def _read_image(record: tuple[str, str, int]) -> bytes | RowError:

@@ -20,7 +20,7 @@ from hfray.data.base import FileIndex, FileRef, ReadOptions, Shard, check_num_ro
 from hfray.data.records import Readable, Record, Scanner
 from hfray.data.storage import Storage, storage_for
 from hfray.data.store_errors import translated
-from hfray.errors import DataError
+from hfray.errors import DataError, EngineError
 
 Visit = Callable[[bytes], bool]
 """Sees every record once; whether it counts as a row (a CSV header does not)."""
@@ -78,6 +78,25 @@ def spool_path(file: FileRef, suffix: str) -> str:
     return f"{key}.{suffix}"
 
 
+@contextmanager
+def spool_writer(spool: Storage, name: str) -> Iterator[BinaryIO]:
+    """A spool file to write; it appears whole. What the disk refuses here is an EngineError: the input file is not to
+    blame, and must not count as one that cannot be read, which a job may leave out."""
+    of_the_input: DataError | None = None
+    try:
+        spool.make_dirs()
+        with spool.writer(name) as file:
+            try:
+                yield file
+            except DataError as error:
+                of_the_input = error
+                raise
+    except DataError as error:
+        if error is of_the_input:
+            raise
+        raise EngineError(str(error)) from error
+
+
 def _numbered(scanner: Scanner, data: bytes, shard: Shard) -> Iterator[Record]:
     return scanner(io.BytesIO(data), shard.file.url, shard.start_byte)
 
@@ -118,8 +137,7 @@ def _source(file: FileRef, spool_dir: str) -> Iterator[_Source]:
             yield _Source(file.url, raw, None, None)
             return
         spool = Storage(spool_dir)
-        spool.make_dirs()
         name = spool_path(file, "records")
-        copy = stack.enter_context(spool.writer(name))
+        copy = stack.enter_context(spool_writer(spool, name))
         unzipped = stack.enter_context(gzip.GzipFile(fileobj=raw, mode="rb"))
         yield _Source(file.url, unzipped, copy, spool.url(name))

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hfray.data.storage import Storage
@@ -17,6 +19,7 @@ from hfray.errors import DataError, EngineError, HfrayError, SpecError
 
 OBJECT_STORE_BYTES = 256 * 2**20  # descriptors and receipts only; rows never enter the object store
 PROBE_TIMEOUT_S = 60
+SESSION_BYTES = 32 * 2**20  # sockets, ports and logs of a local Ray; without room for them it hangs
 _UNSAFE_SWITCHES = (
     "RAY_DATA_AUTOLOAD_PICKLE_OBJECT_SCALAR",
     "RAY_DATA_AUTOLOAD_PYEXTENSIONTYPE",
@@ -120,6 +123,7 @@ class Cluster:
     def _start(self) -> None:
         # Ray listens on all interfaces unless it believes to be on a platform without clusters.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        _check_session_folder()
         import ray
 
         ray.init(
@@ -154,6 +158,18 @@ def cluster(*, debug: bool = False) -> Iterator[Cluster]:
         each.close()
 
 
+def _check_session_folder() -> None:
+    """Raises EngineError when the folder in which Ray would start has no room."""
+    folder = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp")  # Ray's own order
+    existing = next(each for each in (folder, *folder.parents) if each.exists())
+    free = shutil.disk_usage(existing).free
+    if free < SESSION_BYTES:
+        raise EngineError(
+            f"{folder}: no space left for Ray's own files ({free // 2**20} MB free, {SESSION_BYTES // 2**20} needed); "
+            "free some, or set RAY_TMPDIR to a folder on another disk"
+        )
+
+
 def _probe_node(urls: list[str], output: Storage, name: str) -> str | None:
     """Runs on one node: what it cannot see, or None."""
     from hfray.data.storage import storage_for
@@ -171,7 +187,12 @@ def _probe_node(urls: list[str], output: Storage, name: str) -> str | None:
 
 
 def root_cause(error: BaseException, wanted: type[BaseException]) -> Any:
-    """The first exception of a class in the chain of causes; Ray wraps what a worker raised several times."""
+    """The first exception of a class in the chain of causes; Ray wraps what a worker raised several times.
+
+    Ray's wrapper is of its cause's class too, with a whole traceback as its message, so it is never the answer.
+    """
+    from ray.exceptions import RayTaskError
+
     seen: set[int] = set()
     stack: list[BaseException | None] = [error]
     while stack:
@@ -179,7 +200,7 @@ def root_cause(error: BaseException, wanted: type[BaseException]) -> Any:
         if each is None or id(each) in seen:
             continue
         seen.add(id(each))
-        if isinstance(each, wanted):
+        if isinstance(each, wanted) and not isinstance(each, RayTaskError):
             return each
         stack += [getattr(each, "cause", None), each.__cause__, each.__context__]
     return None

@@ -5,23 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ray.exceptions import RayTaskError
 
 from hfray.data.storage import Storage
 from hfray.errors import DataError, EngineError, HfrayError, SpecError
 from hfray.kinds.cluster import Cluster, _probe_node, as_hfray_error, cluster, root_cause
 
 
-class WrappedError(Exception):
-    """As Ray wraps what a task raised."""
-
-    def __init__(self, cause: BaseException) -> None:
-        super().__init__("RayTaskError: a traceback\nlast line")
-        self.cause = cause
+def wrapped(cause: Exception) -> Exception:
+    """As Ray raises in the driver what a task raised: of Ray's class and of the cause's."""
+    traceback = f"Traceback (most recent call last):\n  in a worker\n{type(cause).__name__}: {cause}\n"
+    error: Exception = RayTaskError("score", traceback, cause).as_instanceof_cause()
+    assert isinstance(error, RayTaskError)
+    assert isinstance(error, type(cause))
+    return error
 
 
 def test_the_root_cause_is_found_through_wrappers_and_circles() -> None:
     error = DataError("the disk is full")
-    assert root_cause(WrappedError(WrappedError(error)), HfrayError) is error
+    assert root_cause(wrapped(error), HfrayError) is error
+    outer = RuntimeError("the data set could not be executed")
+    outer.__cause__ = wrapped(error)
+    assert root_cause(outer, HfrayError) is error
     error.__cause__ = error
     assert root_cause(error, OSError) is None
 
@@ -29,9 +34,9 @@ def test_the_root_cause_is_found_through_wrappers_and_circles() -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
-        (WrappedError(DataError("full")), DataError, "full"),
-        (WrappedError(OSError(28, "No space left on device")), DataError, "No space left"),
-        (WrappedError(ValueError("odd")), EngineError, "a worker failed: last line"),
+        (wrapped(DataError("full")), DataError, "full"),
+        (wrapped(OSError(28, "No space left on device")), DataError, "No space left"),
+        (wrapped(ValueError("odd")), EngineError, "a worker failed: ValueError: odd"),
         (RuntimeError(), EngineError, "a worker failed: RuntimeError"),
     ],
 )
@@ -39,6 +44,7 @@ def test_what_ray_reports_becomes_an_error_of_ours(error: Exception, kind: type[
     found = as_hfray_error(error)
     assert type(found) is kind
     assert message in str(found)
+    assert "Traceback" not in str(found)
 
 
 def test_a_switch_that_lets_data_run_code_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

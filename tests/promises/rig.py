@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -163,12 +163,19 @@ class Rig:
     def output(self) -> Path:
         return self.folder / "out"
 
-    def start(self, job: Path, *args: str, nodes: Nodes | None = None, local: bool = False) -> Run:
-        """`hfray run JOB ARGS` on a cluster, or on a Ray of its own."""
+    def start(
+        self,
+        job: Path,
+        *args: str,
+        nodes: Nodes | None = None,
+        local: bool = False,
+        env: Mapping[str, str] | None = None,
+    ) -> Run:
+        """`hfray run JOB ARGS` on a cluster, or on a Ray of its own. env: beside the usual variables."""
         log = self.folder / f"run-{len(self._runs)}.log"
         log.touch()
-        env = {"RAY_ADDRESS": "" if local else (nodes or self.nodes).address}
-        request = {"argv": ["run", str(job), *args], "env": env, "log": str(log), "faults": str(self.faults)}
+        variables = {"RAY_ADDRESS": "" if local else (nodes or self.nodes).address, **(env or {})}
+        request = {"argv": ["run", str(job), *args], "env": variables, "log": str(log), "faults": str(self.faults)}
         run = Run(self._nursery, self._nursery.ask({"start": request}), log, time.monotonic())
         self._runs.append(run)
         return run

@@ -3,6 +3,8 @@
 Nothing in hfray knows of it. What happens is read at call time from files in the folder $HFRAY_FAULTS:
 
     kill-before, kill-after   a piece of a path: once, around the write of that file, the driver and this process die
+    full-fsync, full-link     a piece of a path: as long as it is there, to sync or to link such a file finds no space
+    hub                       endpoint and cache folder of the model hub, one a line, in place of the real ones
     no-lease                  the lease is never held nor checked
     flaky                     the tokenizer raises on texts that contain the word
     loads                     (written) one line for each predictor that is made
@@ -11,11 +13,13 @@ Nothing in hfray knows of it. What happens is read at call time from files in th
 
 from __future__ import annotations
 
+import errno
 import importlib.machinery
 import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 
@@ -56,6 +60,49 @@ def _patch_storage(module: Any) -> None:
     module.Storage.replace = _around(module.Storage.replace)
 
 
+class _FullDisk:
+    """The module `os` of a disk that says only at a sync, or at a link, that it has no room."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def fsync(self, descriptor: int) -> None:
+        _refuse("full-fsync", os.readlink(f"/proc/self/fd/{descriptor}"))
+        os.fsync(descriptor)
+
+    def link(self, source: str, target: str) -> None:
+        _refuse("full-link", target)
+        os.link(source, target)
+
+
+def _refuse(name: str, path: str) -> None:
+    piece = _text(name)
+    if piece and piece in path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+
+def _patch_store_local(module: Any) -> None:
+    module.os = _FullDisk()
+
+
+def _aim_hub() -> None:
+    if where := _text("hub"):
+        from tests.hub_stand_in import point_at
+
+        endpoint, cache = where.splitlines()
+        point_at(SimpleNamespace(setattr=setattr), endpoint, Path(cache))
+
+
+def _patch_source(module: Any) -> None:
+    resolve = module.resolve_source
+
+    def wrapped(*args: Any, **options: Any) -> Any:
+        _aim_hub()
+        return resolve(*args, **options)
+
+    module.resolve_source = wrapped
+
+
 def _patch_lease(module: Any) -> None:
     for name in ("acquire", "check", "release"):
         setattr(module.Lease, name, _unless_off(getattr(module.Lease, name)))
@@ -88,6 +135,7 @@ def _patch_workers(module: Any) -> None:
     def wrapped(self: Any, *args: Any) -> Any:
         with (Path(os.environ["HFRAY_FAULTS"]) / "loads").open("a") as file:
             file.write(f"{os.getpid()}\n")
+        _aim_hub()
         return predictor(self, *args)
 
     module.WorkerFactory._predictor = wrapped
@@ -95,7 +143,9 @@ def _patch_workers(module: Any) -> None:
 
 _PATCHES = {
     "hfray.data.storage": _patch_storage,
+    "hfray.data.store_local": _patch_store_local,
     "hfray.data.lease": _patch_lease,
+    "hfray.models.source": _patch_source,
     "hfray.tasks.text": _patch_text,
     "hfray.kinds.workers": _patch_workers,
 }
