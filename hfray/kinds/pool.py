@@ -73,8 +73,11 @@ def run_shards(
     smallest, largest = pool_size(cluster, workers)
     tasks = [json.dumps(task) for task in guided_tasks(shards, largest)]
     smallest = min(smallest, len(tasks))
+    context = ray.data.DataContext.get_current()
     # A block is passed on when it is full, and a byte fills it: answers travel when given, not at a task's end.
-    ray.data.DataContext.get_current().target_max_block_size = 1
+    context.target_max_block_size = 1
+    # Without a queue at the actors a full pool is at 1.0, and Ray's own threshold of 1.75 would never let it grow.
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
     # Unlike from_arrow, from_blocks keeps each block as it is and asks no Ray task for its metadata.
     dataset = ray.data.from_blocks([pa.table({"shards": [task]}) for task in tasks]).map_batches(
         ShardActor,

@@ -23,10 +23,10 @@ def test_kills_of_scoring_workers_lose_and_double_no_row(rig: Rig, seed: int) ->
     calm_s = None
     if seed >= SHORT:
         output = {"path": str(rig.folder / "calm")}
-        calm = rig.start(rig.job(source, seconds_per_item=0.003, name="calm", output=output))
+        calm = rig.start(rig.job(source, seconds_per_item=0.006, name="calm", output=output))
         assert calm.wait() == 0, calm.text()
         calm_s = time.monotonic() - calm.started_at
-    job = rig.job(source, seconds_per_item=0.003)
+    job = rig.job(source, seconds_per_item=0.006)
     with Observer(rig.output):
         run = rig.start(job)
         rig.wait_for(lambda: rig.num_parts() >= 1, run)
