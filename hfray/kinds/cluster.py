@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from hfray.errors import DataError, EngineError, HfrayError, SpecError
 
 OBJECT_STORE_BYTES = 256 * 2**20  # descriptors and receipts only; rows never enter the object store
 PROBE_TIMEOUT_S = 60
+RAY_DATA_ENDS_S = 20.0
 SESSION_BYTES = 32 * 2**20  # sockets, ports and logs of a local Ray; without room for them it hangs
 _UNSAFE_SWITCHES = (
     "RAY_DATA_AUTOLOAD_PICKLE_OBJECT_SCALAR",
@@ -61,6 +64,7 @@ class Cluster:
         if self._connected and self._owned:
             import ray
 
+            _wait_for_ray_data()
             ray.shutdown()
         self._connected = False
 
@@ -156,6 +160,15 @@ def cluster(*, debug: bool = False) -> Iterator[Cluster]:
         yield each
     finally:
         each.close()
+
+
+def _wait_for_ray_data() -> None:
+    """Ray ends the process on the spot, without a word, when a thread calls it after its shutdown. Ray Data gives its
+    own thread two seconds to end; one that waits for Ray itself, as after a long standstill, needs more."""
+    deadline_s = time.monotonic() + RAY_DATA_ENDS_S
+    for thread in threading.enumerate():
+        if thread.name.startswith("StreamingExecutor"):
+            thread.join(max(0.0, deadline_s - time.monotonic()))
 
 
 def _check_session_folder() -> None:

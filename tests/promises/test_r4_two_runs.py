@@ -12,7 +12,6 @@ from tests.promises import oracle, undisturbed
 from tests.promises.rig import Observer, Rig, Run, seeds, within
 
 ANSWER_S = 5.0
-RAY_WAITS_S = 20.0
 
 
 @pytest.mark.parametrize("seed", seeds(1, 20))
@@ -43,18 +42,13 @@ def test_a_frozen_run_is_taken_over_and_changes_nothing_when_it_wakes(rig: Rig, 
         for process in sleepers:
             process.send_signal(signal.SIGSTOP)
         frozen.kill(signal.SIGSTOP)
-        frozen_at = time.monotonic()
         rig.run(job, local=True)  # the frozen run's actors keep the cluster's CPUs
         files = {name: facts for name, facts in rig.files().items() if not name.startswith("_work/")}
         for process in sleepers:
             process.send_signal(signal.SIGCONT)
-        frozen_s = time.monotonic() - frozen_at
         frozen.kill(signal.SIGCONT)
-        status = frozen.wait()
-        # Ray gives up a driver that is silent for long, and ends it before it can say anything.
-        assert status == 6 or frozen_s > RAY_WAITS_S, frozen.text()
-        assert status != 0
-        assert "taken over" in frozen.text() or status != 6
+        assert frozen.wait() == 6, frozen.text()
+        assert "taken over" in frozen.text()
     assert {name: facts for name, facts in rig.files().items() if not name.startswith("_work/")} == files
     oracle.check(rig.output, pq.read_table(source), undisturbed.run(job, rig.folder / "undisturbed"))
 
