@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hfray.errors import RowError, SpecError
-from hfray.tasks.text import check_text
+from hfray.tasks.text import CutText, check_text
 from hfray.types import Row
 
 
@@ -14,7 +14,7 @@ def check_candidates(options: Any) -> None:
     if "{}" not in options.hypothesis_template:
         raise SpecError(
             f"task.hypothesis_template {options.hypothesis_template!r} has no {{}} where the label goes, "
-            'as in "This is a photo of {}."'
+            'as in "This is about {}."'
         )
     try:
         for label in options.candidate_labels:
@@ -51,6 +51,7 @@ def candidates_of(row: Row, options: Any) -> tuple[str, ...]:
 
 
 def hypothesis(template: str, label: str) -> str:
-    """The template with the label in the place of every {}."""
+    """The template with the label in the place of every {}; a CutText where the label is one."""
     # Not str.format: a template may come with a request, and format reaches into attributes and widths.
-    return template.replace("{}", label)
+    sentence = template.replace("{}", label)
+    return CutText(sentence) if isinstance(label, CutText) else sentence

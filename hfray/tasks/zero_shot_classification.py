@@ -15,9 +15,10 @@ import numpy as np
 
 from hfray.errors import RowError, SpecError
 from hfray.tasks.base import ModelInfo, Processor, Summary, Task, TaskOptions
+from hfray.tasks.candidates import candidates_of, check_candidates, hypothesis
 from hfray.tasks.classification import label_scores_type, logits_items, multi_label_metrics, single_label_metrics
 from hfray.tasks.scores import ranked, softmax
-from hfray.tasks.text import CutText, TextEncoder, check_text, effective_max_length, text_of
+from hfray.tasks.text import TextEncoder, effective_max_length, text_of
 from hfray.types import Encoded, Output, Result, Row
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class ZeroShotClassification(Task):
         super().__init__(options, processor, model_info)
         self._entailment = _entailment_id(model_info)
         self._contradiction = -1 if self._entailment == 0 else 0
-        self._check(options)
+        check_candidates(options)
         # Only the text may be cut: a label without its end is another label.
         self._encoder = lru_cache(maxsize=4)(
             lambda limit: TextEncoder(processor.tokenizer, limit, truncation="only_first")
@@ -60,12 +61,13 @@ class ZeroShotClassification(Task):
 
     def encode(self, rows: Sequence[Row], options: Any = None) -> list[Encoded | RowError]:
         if options is not None:
-            self._check(options)
+            check_candidates(options)
         options = options or self.options
         encoder = self._encoder(effective_max_length(options, self.model_info.max_length))
         read = [_read(row, options) for row in rows]
         pairs = [(text, label) for text, labels in _good(read) for label in labels]
-        tokens = encoder.encode([text for text, _ in pairs], [_hypothesis(options, label) for _, label in pairs])
+        sentences = [hypothesis(options.hypothesis_template, label) for _, label in pairs]
+        tokens = encoder.encode([text for text, _ in pairs], sentences)
         start = 0
         encoded: list[Encoded | RowError] = []
         for each in read:
@@ -101,20 +103,6 @@ class ZeroShotClassification(Task):
         compare = multi_label_metrics if self.options.multi_label else single_label_metrics
         return compare(results, references, labels, closed=False)
 
-    def _check(self, options: Any) -> None:
-        if "{}" not in options.hypothesis_template:
-            raise SpecError(
-                f"task.hypothesis_template {options.hypothesis_template!r} has no {{}} where the label goes, "
-                'as in "This example is {}."'
-            )
-        try:
-            for label in options.candidate_labels:
-                check_text(label, "task.candidate_labels", options)
-        except RowError as error:
-            raise SpecError(error.message) from None
-        if len(set(options.candidate_labels)) < len(options.candidate_labels):
-            raise SpecError("task.candidate_labels names a label twice")
-
 
 def _entailment_id(info: ModelInfo) -> int:
     found = [index for index, label in enumerate(info.labels) if label.lower().startswith("entail")]
@@ -126,35 +114,11 @@ def _entailment_id(info: ModelInfo) -> int:
     return found[0]
 
 
-def _hypothesis(options: Any, label: str) -> str:
-    # Not str.format: a template may come with a request, and format reaches into attributes and widths.
-    sentence = str(options.hypothesis_template).replace("{}", label)
-    return CutText(sentence) if isinstance(label, CutText) else sentence
-
-
 def _read(row: Row, options: Any) -> tuple[str, tuple[str, ...]] | RowError:
     try:
-        text = text_of(row, "text", options)
-        own = row.get("candidate_labels")
-        labels = options.candidate_labels if own is None else _row_labels(own, options)
-        if not labels:
-            raise RowError(
-                "no candidate labels: set task.candidate_labels, or a column candidate_labels", type="NoLabels"
-            )
-        return text, labels
+        return text_of(row, "text", options), candidates_of(row, options)
     except RowError as error:
         return error
-
-
-def _row_labels(value: Any, options: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = [label.strip() for label in value.split(",") if label.strip()]
-    if not isinstance(value, list | tuple):
-        raise RowError(f"candidate_labels is {type(value).__name__}, not a list or text with commas", type="WrongType")
-    labels = tuple(check_text(label, "a candidate label", options) for label in value)
-    if len(set(labels)) < len(labels):
-        raise RowError("candidate_labels names a label twice", type="RepeatedLabel")
-    return labels
 
 
 def _good(read: Sequence[tuple[str, tuple[str, ...]] | RowError]) -> list[tuple[str, tuple[str, ...]]]:
