@@ -5,6 +5,7 @@ Knows how to start and leave Ray quietly and closed to the outside; not what run
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import shutil
@@ -18,11 +19,13 @@ from typing import Any
 
 from hfray.data.storage import Storage
 from hfray.errors import DataError, EngineError, HfrayError, SpecError
+from hfray.kinds import units
 
 OBJECT_STORE_BYTES = 256 * 2**20  # descriptors and receipts only; rows never enter the object store
 PROBE_TIMEOUT_S = 60
-RAY_DATA_ENDS_S = 20.0
-SESSION_BYTES = 32 * 2**20  # sockets, ports and logs of a local Ray; without room for them it hangs
+RAY_DATA_ENDS_S = 10.0
+SESSION_BYTES = 32 * 2**20  # sockets, ports and logs of a local Ray
+FULL_BYTES, FULL_S = 64 * 2**10, 20.0  # so little for so long, and none of its processes will start
 _UNSAFE_SWITCHES = (
     "RAY_DATA_AUTOLOAD_PICKLE_OBJECT_SCALAR",
     "RAY_DATA_AUTOLOAD_PYEXTENSIONTYPE",
@@ -39,6 +42,7 @@ class Cluster:
         self._owned = False
         self.is_local = False
         """Whether this process started it, so that no node can join."""
+        self._room_at = 0.0
 
     def connect(self) -> None:
         """Raises SpecError when RAY_ADDRESS leads nowhere, or a switch is set that lets data files run code."""
@@ -64,8 +68,12 @@ class Cluster:
         if self._connected and self._owned:
             import ray
 
-            _wait_for_ray_data()
-            ray.shutdown()
+            # Ray ends a process on the spot, without a word, whose threads call it after its shutdown. If one waits for
+            # a Ray that will never answer, there is none: Ray's processes end when they see that this one has.
+            if _ray_data_ended():
+                ray.shutdown()
+            else:
+                atexit.unregister(ray.shutdown)
         self._connected = False
 
     def total(self, resource: str) -> float:
@@ -76,6 +84,17 @@ class Cluster:
 
     def num_nodes(self) -> int:
         return len(self._nodes())
+
+    def check_room(self) -> None:
+        """Called now and then while workers start: raises EngineError when a local Ray has had no room for it for a
+        while, because it would try for ever and not say why."""
+        if not self.is_local:
+            return
+        folder, free_bytes = _session_folder()
+        if free_bytes >= FULL_BYTES:
+            self._room_at = time.monotonic()
+        elif time.monotonic() - self._room_at > FULL_S:
+            raise _no_room(folder, free_bytes)
 
     def probe(self, urls: Sequence[str], output: Storage) -> None:
         """Shows that every node reads the input and sees what another node writes to the output.
@@ -127,7 +146,9 @@ class Cluster:
     def _start(self) -> None:
         # Ray listens on all interfaces unless it believes to be on a platform without clusters.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        _check_session_folder()
+        folder, free_bytes = _session_folder()
+        if free_bytes < SESSION_BYTES:
+            raise _no_room(folder, free_bytes)  # Ray itself would wait half a minute and not say why
         import ray
 
         ray.init(
@@ -138,6 +159,7 @@ class Cluster:
             logging_level=self._level(),
         )
         self.is_local = True
+        self._room_at = time.monotonic()
 
     def _level(self) -> int:
         return logging.INFO if self._debug else logging.ERROR
@@ -162,25 +184,28 @@ def cluster(*, debug: bool = False) -> Iterator[Cluster]:
         each.close()
 
 
-def _wait_for_ray_data() -> None:
-    """Ray ends the process on the spot, without a word, when a thread calls it after its shutdown. Ray Data gives its
-    own thread two seconds to end; one that waits for Ray itself, as after a long standstill, needs more."""
+def _ray_data_ended() -> bool:
+    """Whether Ray Data's own thread has ended, which it gives two seconds itself; one that waits for Ray, as after a
+    long standstill, needs more."""
     deadline_s = time.monotonic() + RAY_DATA_ENDS_S
-    for thread in threading.enumerate():
-        if thread.name.startswith("StreamingExecutor"):
-            thread.join(max(0.0, deadline_s - time.monotonic()))
+    threads = [each for each in threading.enumerate() if each.name.startswith("StreamingExecutor")]
+    for thread in threads:
+        thread.join(max(0.0, deadline_s - time.monotonic()))
+    return not any(thread.is_alive() for thread in threads)
 
 
-def _check_session_folder() -> None:
-    """Raises EngineError when the folder in which Ray would start has no room."""
-    folder = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp")  # Ray's own order
+def _session_folder() -> tuple[Path, int]:
+    """Where a local Ray keeps its files, in Ray's own order of looking, and the bytes free there."""
+    folder = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp")
     existing = next(each for each in (folder, *folder.parents) if each.exists())
-    free = shutil.disk_usage(existing).free
-    if free < SESSION_BYTES:
-        raise EngineError(
-            f"{folder}: no space left for Ray's own files ({free // 2**20} MB free, {SESSION_BYTES // 2**20} needed); "
-            "free some, or set RAY_TMPDIR to a folder on another disk"
-        )
+    return folder, shutil.disk_usage(existing).free
+
+
+def _no_room(folder: Path, free_bytes: int) -> EngineError:
+    return EngineError(
+        f"{folder}: no space left for Ray's own files ({units.size(free_bytes)} free, {units.size(SESSION_BYTES)} "
+        "needed): free some, or set RAY_TMPDIR to a folder on another disk; the same command then goes on"
+    )
 
 
 def _probe_node(urls: list[str], output: Storage, name: str) -> str | None:

@@ -94,10 +94,13 @@ def run_shards(
             enable_true_multi_threading=True,
         ),
     )
-    for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"):
-        for lines in batch["answers"]:
-            for kind, fields in json.loads(lines):
-                yield Receipt(**fields) if kind == "receipt" else ShardFailure(**fields)
+    # Not iter_batches: it asks Ray from a thread of its own, which goes on after an early end, and Ray ends a process
+    # on the spot, without a word, whose threads call it after its shutdown.
+    for bundle in dataset.iter_internal_ref_bundles():
+        for block in ray.get(list(bundle.block_refs)):
+            for lines in block["answers"].to_pylist():
+                for kind, fields in json.loads(lines):
+                    yield Receipt(**fields) if kind == "receipt" else ShardFailure(**fields)
 
 
 def guided_tasks(shards: Sequence[int], workers: int) -> Iterator[list[int]]:

@@ -176,7 +176,7 @@ class ScoreRun:
         done: list[Receipt] = []
         saved, saved_at = 0, time.monotonic()
         resumed = {"resumed_rows": self._totals.rows, "resumed_failed": self._totals.failed}
-        with watched(self._progress, **resumed) as watch:
+        with watched(self._progress, check_start=ray_cluster.check_room, **resumed) as watch:
             answers = run_shards(
                 ray_cluster, shards, self._worker_factory, self._job.workers, counter=watch.counter, mode=mode
             )

@@ -17,6 +17,7 @@ from hfray.kinds import pool
 from hfray.kinds.counter import Counter
 from hfray.kinds.pool import MAX_TASKS, MIN_TASK_SHARDS, ShardActor, guided_tasks, pool_size
 from hfray.spec.sections import WorkersSpec
+from tests.kinds.apart import run_apart
 
 
 @given(st.lists(st.integers(0, 10**6), max_size=3_000, unique=True), st.integers(1, 200))
@@ -108,3 +109,9 @@ def test_an_actor_answers_for_every_shard(monkeypatch: pytest.MonkeyPatch, every
     assert [kind for kind, _ in answers] == ["failure", "receipt", "receipt"]
     assert Receipt(**answers[1][1]).shard == 1
     assert answers[0][1] == asdict(ShardFailure(0, "f", "cut"))
+
+
+@pytest.mark.slow
+def test_a_pool_that_is_left_early_leaves_no_thread_behind() -> None:
+    """Ray ends a process without a word when a thread calls it after its shutdown."""
+    assert run_apart("closing")["left"] == []

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
 
+from hfray.errors import EngineError
 from hfray.kinds import watch
 from hfray.kinds.cluster import cluster
 from hfray.kinds.progress import Progress
@@ -22,16 +25,35 @@ def main() -> None:
     watch.POLL_S = 0.05
     with cluster() as ray_cluster:
         ray_cluster.connect()
-        print(json.dumps({"counted": session(count), "killed": session(kill)}))
+        print(json.dumps({"counted": session(count), "killed": session(kill), "stuck": stuck()}))
 
 
 def session(work: Work) -> dict[str, Any]:
     """A job of 100 rows, 20 of which an earlier one left, while `work` is done."""
     console = Console(file=io.StringIO(), width=120)
     shown: Callable[[], str] = console.file.getvalue  # type: ignore[attr-defined]
-    with Progress(console, 100) as progress, watched(progress, resumed_rows=20, resumed_failed=1) as each:
+    with (
+        Progress(console, 100) as progress,
+        watched(progress, check_start=lambda: None, resumed_rows=20, resumed_failed=1) as each,
+    ):
         work(each, shown)
     return {"shown": shown(), "model": each.model}
+
+
+def stuck() -> str | None:
+    """What ends the wait of the main thread."""
+
+    def check_start() -> None:
+        raise EngineError("no room")
+
+    silent = Progress(Console(file=io.StringIO()), 100)
+    with silent as progress, contextlib.suppress(KeyboardInterrupt):
+        try:
+            with watched(progress, check_start=check_start, resumed_rows=0, resumed_failed=0):
+                threading.Event().wait(60)
+        except EngineError as error:
+            return str(error)
+    return None
 
 
 def count(each: Watch, shown: Callable[[], str]) -> None:
