@@ -16,6 +16,8 @@ import pytest
 from hfray.tasks import TASKS
 from tests.spec.jobs import GOOD
 
+pytestmark = pytest.mark.slow  # each test starts processes
+
 HFRAY = Path(sys.executable).with_name("hfray")
 
 

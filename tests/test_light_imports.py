@@ -44,6 +44,7 @@ def imported_by(program: str, *arguments: str) -> set[str]:
     ],
     ids=lambda command: " ".join(command[:2]),
 )
+@pytest.mark.slow
 def test_commands_about_jobs_import_nothing_heavy(command: list[str]) -> None:
     assert not imported_by(PROGRAM, *command) & HEAVY
 

@@ -19,6 +19,8 @@ from rich.console import Console
 from hfray.errors import RowError
 from hfray.spec.load import load_job
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 TEXTS = {
     "argparse": "Command-line parsing library: defines positional arguments and options.",

@@ -108,6 +108,7 @@ def test_paths_that_are_no_data_sets(tmp_path: Path) -> None:
         read_all([tmp_path / "gone" / "away"], "huggingface")
 
 
+@pytest.mark.slow
 def test_a_hub_id_is_resolved_once_to_a_commit_and_read_by_ranges(tmp_path: Path) -> None:
     root = tmp_path / "repository"
     (root / "data").mkdir(parents=True)

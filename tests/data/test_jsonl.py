@@ -160,6 +160,7 @@ def test_an_empty_file_has_no_rows(tmp_path: Path) -> None:
     assert (found.plan.num_rows, found.plan.num_shards) == (0, 0)
 
 
+@pytest.mark.slow
 def test_many_rows(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", *(f'{{"n": {n}, "text": "row {n}"}}' for n in range(100_000)))
     found = read_all([file], shard_rows=4096)

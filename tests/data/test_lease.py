@@ -86,6 +86,7 @@ def test_a_dead_holder_is_taken_over_at_once(ledger: Ledger, holder: subprocess.
         assert content(ledger)["pid"] == os.getpid()
 
 
+@pytest.mark.slow
 def test_a_frozen_holder_is_taken_over_and_leaves_the_new_lease_alone(
     ledger: Ledger, holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,12 +110,14 @@ def test_the_quick_look_leaves_all_else_to_the_lease(ledger: Ledger, holder: sub
     refuse_live_holder(Ledger(f"{ledger.url}/nowhere", "parquet", ""))
 
 
-def foreign(ledger: Ledger, beats: int) -> None:
-    """A lease of another machine."""
+def foreign(ledger: Ledger, beats: int) -> bool:
+    """Writes a lease of another machine. False, so that it can stand in a condition."""
     fields = {"id": "theirs", "host": "elsewhere", "boot": "b", "pid": 1, "started": "1", "since": "noon"}
     ledger.write(leases.LEASE, json.dumps(fields | {"beats": beats}).encode())
+    return False
 
 
+@pytest.mark.slow
 def test_a_silent_machine_is_taken_over(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "WATCH_S", 0.6)
     foreign(ledger, 5)
@@ -122,6 +125,7 @@ def test_a_silent_machine_is_taken_over(ledger: Ledger, monkeypatch: pytest.Monk
         assert content(ledger)["pid"] == os.getpid()
 
 
+@pytest.mark.slow
 def test_a_beating_machine_is_not(ledger: Ledger) -> None:
     foreign(ledger, 5)
     timer = threading.Timer(0.4, foreign, (ledger, 6))
@@ -136,8 +140,8 @@ def test_the_lease_beats_and_knows_when_it_is_lost(ledger: Ledger, monkeypatch: 
     with held_lease(ledger) as lease:
         wait_until(lambda: content(ledger)["beats"] > 2)
         lease.check()
-        foreign(ledger, 0)
-        wait_until(lease.lost.is_set)
+        # Written more than once, as another run's beats would be: a beat of ours may fall between two of them.
+        wait_until(lambda: foreign(ledger, 0) or lease.lost.is_set())
         with pytest.raises(LeaseHeld, match="taken over"):
             lease.check()
     assert content(ledger)["id"] == "theirs", "release leaves another's lease alone"

@@ -107,6 +107,7 @@ def test_the_identity_is_of_contents_not_of_places_or_times(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("where", ["local", "s3"])
+@pytest.mark.slow
 def test_the_cache_forgets_what_changed(where: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     root = Storage(str(tmp_path) if where == "local" else request.getfixturevalue("s3"))
     spool = root.url("work/spool")

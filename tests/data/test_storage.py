@@ -184,6 +184,7 @@ def test_a_missing_bucket_is_named(s3: str) -> None:
         Storage("s3://no-such-bucket").create_exclusive("x", b"", "")
 
 
+@pytest.mark.slow
 def test_an_unreachable_store_is_said_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"ENDPOINT_URL": "http://127.0.0.1:9", "ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)

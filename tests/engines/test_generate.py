@@ -195,6 +195,7 @@ def test_equal_seeds_give_equal_texts_and_other_seeds_others() -> None:
     [{"temperature": 1.0}, {"temperature": 0.5, "top_k": 20}, {"temperature": 2.0, "top_p": 0.8, "min_p": 0.05}],
     ids=str,
 )
+@pytest.mark.slow
 def test_a_step_is_distributed_as_the_softmax_of_transformers_warpers(settings: dict[str, Any]) -> None:
     model = model_of("gpt2")
     ids = prompts()[1]

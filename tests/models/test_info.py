@@ -194,6 +194,7 @@ def test_the_trained_model_stops_at_256() -> None:
     assert info.architectures == ("BertModel",)
 
 
+@pytest.mark.slow
 def test_labels(tmp_path: Path) -> None:
     source = resolve_source(str(save_model(tmp_path / "m", labels=[f"label {i}" for i in range(12)])), None)
     config = check_model(source, TASKS["text-classification"])

@@ -50,6 +50,7 @@ def predict(loaded: LoadedModel, task: str, rows: Sequence[dict[str, Any]], **op
         return Predictor(made, engine).predict(rows)
 
 
+@pytest.mark.slow
 def test_a_hub_model_downloads_at_its_commit_and_loads_again_without_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

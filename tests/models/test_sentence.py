@@ -85,6 +85,7 @@ def edit(file: Path, **changes: Any) -> None:
         ("mean_sqrt_len_tokens", "", "mean_sqrt_len"),
     ],
 )
+@pytest.mark.slow
 def test_the_whole_chain(tmp_path: Path, pooling: str, more: str, mode: str) -> None:
     folder = save_sentence_transformer(tmp_path / "st", pooling, more=more)
     modules = read(folder)

@@ -65,6 +65,7 @@ def test_long_texts_are_cut_to_the_shorter_limit():
     assert lengths == [16, 8, 16]
 
 
+@pytest.mark.slow
 def test_threads_may_share_it():
     texts = embedder()
     prompt = texts.prompt(OPTIONS)

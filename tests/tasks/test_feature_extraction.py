@@ -50,6 +50,7 @@ def built(model, folder, mode, *, include_prompt=True, normalize=False):
         return SentenceTransformer(modules=[*modules, *([Normalize()] if normalize else [])], device="cpu")
 
 
+@pytest.mark.slow
 def test_the_trained_model_gives_sentence_transformers_vectors():
     folder = trained_minilm()
     trained = AutoModel.from_pretrained(folder).eval()

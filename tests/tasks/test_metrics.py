@@ -32,6 +32,7 @@ def test_f1_of_several_labels_by_hand():
     assert math.isnan(metrics.f1_macro([], []))
 
 
+@pytest.mark.slow
 def test_f1_against_scikit_learn():
     sklearn = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(0)
@@ -159,6 +160,7 @@ def test_the_example_of_seqeval():
     assert metrics.entity_f1(found, wanted)["f1"] == 0.5
 
 
+@pytest.mark.slow
 def test_rouge():
     values = metrics.rouge(["the cat sat", "x"], ["the cat sat down", ["a b", "x"]])
     # Unigrams 3/3 and 3/4, bigrams 2/2 and 2/3; "x" has no bigram.

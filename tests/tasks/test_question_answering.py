@@ -109,6 +109,7 @@ def written_out(model: Any, tokenizer: Any, row: dict[str, Any], task: QuestionA
     ],
     ids=["defaults", "several", "no answer", "windows", "many"],
 )
+@pytest.mark.slow
 def test_answers_equal_those_of_transformers_4(
     model: Any, tokenizer: Any, squad: list[dict[str, Any]], options: dict[str, Any]
 ) -> None:

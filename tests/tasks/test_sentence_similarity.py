@@ -29,6 +29,7 @@ def trained_task(trained, **options):
     return make_task(SentenceSimilarity, model, tokenizer, info={"max_length": 256, "pooling": "mean"}, **options)
 
 
+@pytest.mark.slow
 def test_cosines_are_those_of_sentence_transformers(trained):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # imports and old module names of the other side
@@ -42,6 +43,7 @@ def test_cosines_are_those_of_sentence_transformers(trained):
     assert max(result) <= 1
 
 
+@pytest.mark.slow
 def test_the_trained_model_agrees_with_people(trained, shared_data):
     with (shared_data / "stsb_en" / "stsb-en-test.csv").open(encoding="utf-8") as file:
         pairs = list(csv.reader(file))[:120]

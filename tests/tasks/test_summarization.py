@@ -37,6 +37,7 @@ def make(*, generation: dict[str, Any] | None = None, model_type: str = "t5", **
     return Summarization(Summarization.Options(**options), Processor(tokenizer=tokenizer_of("t5-small")), info)
 
 
+@pytest.mark.slow
 def test_text_is_that_of_generate_with_the_models_own_settings() -> None:
     model, tokenizer = t5_model(), tokenizer_of("t5-small")
     texts = [*contexts("de", 2), contexts("en")[0], "Kurz.", "naïve 🙂 café"]

@@ -47,6 +47,7 @@ CHAT = [
 
 
 @pytest.mark.parametrize("name", ["gpt2", "phi-3-mini"])
+@pytest.mark.slow
 def test_greedy_text_is_that_of_transformers_pipeline(name: str) -> None:
     prompts = ["Hello", contexts("zh")[0][:60], "naïve café 🎉  two", "def f(x):\n\treturn", "a" * 150]
     model = model_of(name)
@@ -139,6 +140,7 @@ def test_bad_prompts_fail_alone() -> None:
     assert isinstance(found[-1], str)
 
 
+@pytest.mark.slow
 def test_prompts_that_are_too_long() -> None:
     text = " ".join(contexts("en"))
     (error,) = make("gpt2").encode([{"prompt": text}])
@@ -155,6 +157,7 @@ def test_prompts_that_are_too_long() -> None:
     assert isinstance(text_only, str)
 
 
+@pytest.mark.slow
 def test_cutting_keeps_the_first_token_that_the_model_was_trained_with() -> None:
     import copy
 
@@ -172,6 +175,7 @@ def test_cutting_keeps_the_first_token_that_the_model_was_trained_with() -> None
     assert ids[1:] == tokenizer(contexts("en")[0], add_special_tokens=False).input_ids[-19:]
 
 
+@pytest.mark.slow
 def test_several_sequences_per_row() -> None:
     task = make("gpt2", num_return_sequences=3, temperature=1.0, seed=11)
     assert task.result_type() == pa.list_(pa.string())
@@ -184,6 +188,7 @@ def test_several_sequences_per_row() -> None:
     assert task.summarize(texts).score == pytest.approx(sum(map(len, texts)) / 3)
 
 
+@pytest.mark.slow
 def test_stop_strings_end_and_cut_the_text() -> None:
     model = model_of("phi-3-mini")
     rows = [{"prompt": "Hello"}, {"prompt": "and so"}]
@@ -216,6 +221,7 @@ def test_metrics() -> None:
     assert make("gpt2").metrics([" a", "b"], ["a", "c"]) == {"exact_match": 0.5}
 
 
+@pytest.mark.slow
 def test_a_tokenizer_that_is_used_by_others_is_left_as_it_was() -> None:
     tokenizer = tokenizer_of("gpt2")
     before = tokenizer.backend_tokenizer.to_str()
@@ -224,6 +230,7 @@ def test_a_tokenizer_that_is_used_by_others_is_left_as_it_was() -> None:
     assert tokenizer.backend_tokenizer.to_str() == before
 
 
+@pytest.mark.slow
 def test_rows_that_lose_text_are_known() -> None:
     prompt = contexts("en")[0]
     num_tokens = len(tokenizer_of("gpt2")(prompt).input_ids)

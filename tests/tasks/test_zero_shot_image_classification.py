@@ -118,6 +118,7 @@ def test_labels_of_a_row_go_first(subject: Subject, photos: list[Path]) -> None:
         assert_same(result, own(Image.open(path), candidate_labels=list(labels)))
 
 
+@pytest.mark.slow
 def test_only_the_jobs_labels_stay_with_the_engine(clip: Subject, photos: list[Path]) -> None:
     row = rows_of(photos[:1])[0] | {"candidate_labels": ["a cat", "a dog"]}
     (encoded,) = clip.task().encode([row])
@@ -140,6 +141,7 @@ def test_label_items_are_made_once(clip: Subject, photos: list[Path]) -> None:
     assert [id(item) for item in first.items[1:]] == [id(item) for item in second.items[1:]]
 
 
+@pytest.mark.slow
 def test_siglip_texts_are_padded_on_the_tokenizers_side(photos: list[Path]) -> None:
     siglip = Subject("siglip")
     short = siglip.task(candidate_labels=["cat"])
@@ -211,6 +213,7 @@ def test_a_template_formats_nothing_else(clip: Subject, photos: list[Path]) -> N
     assert len(ids_of(task, photos)) < 40
 
 
+@pytest.mark.slow
 def test_options_of_a_request_replace_those_of_the_job(clip: Subject, photos: list[Path]) -> None:
     other = clip.task(candidate_labels=["tea", "coffee"], hypothesis_template="{}", max_length=5)
     assert answer(clip.task(), clip.model, rows_of(photos), other.options) == answer(other, clip.model, rows_of(photos))
@@ -248,6 +251,7 @@ def ids_of(task: ZeroShotImageClassification, photos: list[Path]) -> np.ndarray[
     return item.inputs["input_ids"]
 
 
+@pytest.mark.slow
 def test_rows_that_lose_text_are_known(subject: Subject, photos: list[Path]) -> None:
     def label_of(num_tokens: int) -> str:
         text, special = "", len(subject.tokenizer("").input_ids)
