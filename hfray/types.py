@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from hfray.errors import RowError
+
 Row = Mapping[str, Any]
 """Column name to value: str, number, bytes, list, dict or None."""
 
@@ -167,3 +169,53 @@ class Encoded:
     carry: Any = None
     truncated: bool = False
     """Whether text of the row is in none of the items, because it was longer than `max_length` or `max_chars`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """Lists of different lengths in one array: list i is `values[offsets[i] : offsets[i + 1]]`.
+
+    values: [total], or [total, width] for lists of tuples; offsets: int64 [num_lists + 1], from 0.
+    """
+
+    values: Array
+    offsets: Array
+
+    @classmethod
+    def of(cls, lists: Sequence[Any], dtype: Any = np.int32) -> Ragged:
+        """From separate lists or arrays."""
+        offsets = np.zeros(len(lists) + 1, np.int64)
+        np.cumsum([len(each) for each in lists], out=offsets[1:])
+        values = np.concatenate([np.asarray(each, dtype) for each in lists]) if lists else np.zeros(0, dtype)
+        return cls(values, offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> Array:
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+    @property
+    def lengths(self) -> Array:
+        return np.diff(self.offsets)
+
+
+Column = Ragged | Array | list[Any]
+"""One column of training examples: token lists, one number each, or one plain value (text, lists of text) each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """What some rows become for training, in columns; every column has one entry per example.
+
+    rows:      int64 [num_examples], ascending: the row (its number among those given) that an example was made from.
+               A long row may make several, a failed one makes none.
+    columns:   by name, all of the same length, in the order of the schema.
+    errors:    row number -> why it made no example.
+    truncated: numbers of the rows that lost text.
+    """
+
+    rows: Array
+    columns: Mapping[str, Column]
+    errors: Mapping[int, RowError] = field(default_factory=dict)
+    truncated: tuple[int, ...] = ()
