@@ -20,7 +20,7 @@ from hfray.errors import HfrayError, SpecError
 
 if TYPE_CHECKING:
     from hfray.spec.explain import FieldRow
-    from hfray.spec.score import ScoreJob
+    from hfray.spec.kinds import Job
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
@@ -94,7 +94,7 @@ def check(
     raise typer.Exit(SpecError.exit_code if wrong else 0)
 
 
-def _load(file: Path, overrides: Sequence[str]) -> ScoreJob:
+def _load(file: Path, overrides: Sequence[str]) -> Job:
     """A job that is right as far as its file alone can tell."""
     from hfray.data.where import compile_where
     from hfray.spec.load import cite, load_job

@@ -47,6 +47,14 @@ def resolve(path: str, split: str | None, config: str | None) -> Iterator[FileRe
         yield from _data_files(name, revision or None, split, config)
 
 
+def splits_of(path: str) -> tuple[str, ...]:
+    """The splits of a folder that `DatasetDict.save_to_disk` wrote; () for anything else."""
+    storage, key = storage_for(path)
+    if path.startswith("hf://") or not storage.exists(f"{key}/dataset_dict.json"):
+        return ()
+    return tuple(str(name) for name in _load(storage, f"{key}/dataset_dict.json").get("splits", []))
+
+
 def _saved(storage: Storage, key: str) -> Iterator[FileRef]:
     """What `Dataset.save_to_disk` wrote: Arrow streams named in state.json."""
     state = _load(storage, f"{key}/state.json")

@@ -3,6 +3,8 @@
     spec.yaml  data/part-00000000.parquet ...  errors.parquet  report.json  report.html  _SUCCESS
     _work/     identity.json, lease.json, index/, attempts/, receipts/, retry/: private, safe to delete once done
 
+A job of two phases has one ledger for each, over the same folder: the first one's parts lie below `_work`.
+
 The presence of a part is the resume mark; `_SUCCESS` is written last and tells the truth about every part. Receipts
 are a cache: a part without one is read again and its receipt made from its bytes. Knows files; not Ray, not models.
 """
@@ -16,14 +18,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hfray.data.parts import PartFormat, part_name, shard_of
+from hfray.data.layout import Layout, PartFormat, is_ours
 from hfray.data.storage import Storage
 from hfray.errors import DataError
 
 SUCCESS = "_SUCCESS"
 IDENTITY = "_work/identity.json"
 RETRY_JOURNAL = "_work/retry.json"
-WRITTEN_FILES = (SUCCESS, "errors.parquet", "report.json", "report.html", "spec.yaml")
+DRAFTS = "_work/drafts"
+"""Of a job with two phases: all that the first one leaves for the second."""
+ERRORS = "_work/errors"
+"""Failed rows of a kind of job whose parts do not hold them, a file for each shard that has some."""
+WRITTEN_FILES = (SUCCESS, "errors.parquet", "report.json", "report.html", "spec.yaml", "tokens.json")
+WORK_FOLDERS = ("_work/receipts", DRAFTS, ERRORS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +47,25 @@ class PartEntry:
 class Ledger:
     """Reads and writes one output folder. Picklable: workers hold the same object as the driver."""
 
-    def __init__(self, url: str, format: PartFormat, fingerprint: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        format: PartFormat,
+        fingerprint: str,
+        *,
+        layout: Layout | None = None,
+        receipts: str = "_work/receipts",
+    ) -> None:
+        """layout: where the parts lie, by default in `data`; receipts: the folder of this phase's receipts."""
         self.url = url
-        self.format: PartFormat = format
         self.fingerprint = fingerprint
+        self.layout = layout or Layout("data", format)
         self.storage = Storage(url)
+        self._receipts = receipts
+
+    @property
+    def format(self) -> PartFormat:
+        return self.layout.format
 
     @property
     def attempts(self) -> str:
@@ -56,13 +77,14 @@ class Ledger:
 
     def open_work(self) -> None:
         """Makes the private folders, enough to hold a lease and an index."""
-        for folder in (self.attempts, "_work/receipts", "_work/index"):
+        for folder in (self.attempts, self._receipts, "_work/index"):
             self.storage.make_dirs(folder)
 
     def open(self, identity: Mapping[str, Any]) -> None:
         """Claims the output for this identity; the one there stays if it is the same."""
         self.open_work()
-        self.storage.make_dirs("data")
+        for folder in self.layout.folders:
+            self.storage.make_dirs(folder)
         data = json.dumps(identity, sort_keys=True, indent=1).encode()
         self.storage.create_exclusive(IDENTITY, data, self.attempts)
 
@@ -80,19 +102,20 @@ class Ledger:
             if name != "open":  # the lease of the run that clears lives there
                 self.storage.delete_prefix(f"_work/attempts/{name}")
         self.delete(IDENTITY)
-        for name in list(self._part_names()):
+        for name in [name for name in self._data_files() if is_ours(name)]:
             self.delete(f"data/{name}")
-        self.storage.delete_prefix("_work/receipts")
+        for folder in WORK_FOLDERS:
+            self.storage.delete_prefix(folder)
         self.delete(RETRY_JOURNAL)
         self.discard_retry()
 
     def foreign_files(self) -> list[str]:
         """Files in `data/` that are no parts; the folder must hold parts and nothing else."""
-        return [name for name in self.storage.names("data") if shard_of(name) is None and not _is_temporary(name)]
+        return [name for name in self._data_files() if not is_ours(name) and not _is_temporary(name)]
 
     def sweep_temporary(self) -> None:
         """Deletes half-written files that killed drivers left. For the holder of the lease, before it writes."""
-        for folder in ("", "data", "_work", "_work/index", "_work/receipts"):
+        for folder in ("", *self.layout.folders, "_work", "_work/index", self._receipts):
             for name in self.storage.names(folder):
                 if _is_temporary(name):
                     self.storage.delete(f"{folder}/{name}".lstrip("/"))
@@ -104,38 +127,38 @@ class Ledger:
         started over for another job meanwhile."""
         if not self.storage.is_local and (self.identity() or {}).get("fingerprint") != self.fingerprint:
             raise DataError(f"{self.url} was started over by another run; this one stops")  # no folder to be gone there
-        name = f"data/{part_name(shard, self.format)}"
-        return self.storage.create_exclusive(name, data, self.attempts)
+        return self.storage.create_exclusive(self.layout.path(shard), data, self.attempts)
 
     def has_part(self, shard: int) -> bool:
-        return self.storage.exists(f"data/{part_name(shard, self.format)}")
+        return self.storage.exists(self.layout.path(shard))
 
     def read_part(self, shard: int) -> bytes:
-        return self.storage.read_bytes(f"data/{part_name(shard, self.format)}")
+        return self.storage.read_bytes(self.layout.path(shard))
 
     def part_sizes(self) -> dict[int, int]:
         """Shard number to size in bytes, of every part there is; one listing."""
         sizes: dict[int, int] = {}
-        for info in self.storage.list("data"):
-            shard = shard_of(info.path.rsplit("/", 1)[-1])
+        for info in self.storage.list(self.layout.folder):
+            shard = self.layout.part(info.path[len(self.layout.folder) + 1 :])
             if shard is not None:
                 sizes[shard] = info.size_bytes
         return sizes
 
-    def _part_names(self) -> Iterator[str]:
-        return (name for name in self.storage.names("data") if shard_of(name) is not None)
+    def _data_files(self) -> Iterator[str]:
+        """The files in `data`, those of splits as `train/...`."""
+        return (info.path.removeprefix("data/") for info in self.storage.list("data"))
 
     # -- receipts, a cache of what was committed
 
     def save_receipts(self, lines: Sequence[str]) -> None:
         """One small file per call."""
         if lines:
-            name = f"_work/receipts/{uuid.uuid4().hex}.jsonl"
+            name = f"{self._receipts}/{uuid.uuid4().hex}.jsonl"
             self.storage.replace(name, "".join(line + "\n" for line in lines).encode())
 
     def load_receipts(self) -> Iterable[str]:
         """Lines in no order; a shard may appear twice (adopted once more), for the same part."""
-        for info in self.storage.list("_work/receipts"):
+        for info in self.storage.list(self._receipts):
             if info.path.endswith(".jsonl"):
                 yield from self.storage.read_bytes(info.path).decode().splitlines()
 
@@ -158,8 +181,7 @@ class Ledger:
             "rejected_files": dict(rejected_files),
             "part_columns": ["name", "rows", "failed", "size_bytes", "sha256"],
             "parts": [
-                [part_name(part.shard, self.format), part.rows, part.failed, part.size_bytes, part.sha256]
-                for part in parts
+                [self.layout.name(part.shard), part.rows, part.failed, part.size_bytes, part.sha256] for part in parts
             ],
         }
         data = (json.dumps(manifest, indent=None, separators=(",", ":")) + "\n").encode()
@@ -211,11 +233,11 @@ class Ledger:
         self.delete(SUCCESS)
         for receipt in receipts:
             staged = self._staged(receipt["shard"], receipt["sha256"])
-            self.storage.replace(f"data/{part_name(receipt['shard'], self.format)}", self.storage.read_bytes(staged))
+            self.storage.replace(self.layout.path(receipt["shard"]), self.storage.read_bytes(staged))
         # Receipts of the old parts must not outlive them: a new part may have the size of the old one.
         replaced = {receipt["shard"] for receipt in receipts}
         kept = [line for line in self.load_receipts() if json.loads(line)["shard"] not in replaced]
-        stale = [info.path for info in self.storage.list("_work/receipts")]
+        stale = [info.path for info in self.storage.list(self._receipts)]
         self.save_receipts([*kept, *lines])
         for path in stale:
             self.delete(path)
@@ -227,11 +249,12 @@ class Ledger:
         self.storage.delete_prefix("_work/retry")
 
     def _staged(self, shard: int, sha256: str) -> str:
-        return f"_work/retry/{sha256[:16]}-{part_name(shard, self.format)}"
+        return f"_work/retry/{sha256[:16]}-{self.layout.name(shard).replace('/', '-')}"
 
 
-def _is_temporary(name: str) -> bool:
+def _is_temporary(path: str) -> bool:
     """What `Storage.replace` leaves on a disk when it is killed."""
+    name = path.rpartition("/")[2]
     return name.startswith(".") and name.endswith(".tmp")
 
 

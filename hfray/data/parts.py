@@ -15,28 +15,16 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hfray.data.layout import PartFormat
 from hfray.errors import DataError, RowError
 from hfray.types import Result
 
-PartFormat = Literal["parquet", "jsonl"]
 ERROR_TYPE = pa.struct([("type", pa.string()), ("message", pa.string())])
-
-
-def part_name(shard: int, format: PartFormat) -> str:
-    """`part-00000007.parquet`; eight digits hold a hundred million shards."""
-    return f"part-{shard:08d}.{format}"
-
-
-def shard_of(name: str) -> int | None:
-    """The shard number in a part's name, or None for a foreign file."""
-    stem, _, suffix = name.partition(".")
-    digits = stem.removeprefix("part-")
-    return int(digits) if suffix in ("parquet", "jsonl") and stem != digits and digits.isdecimal() else None
 
 
 def assemble(columns: pa.Table, results: Sequence[Result | RowError], result_type: pa.DataType) -> pa.Table:

@@ -20,6 +20,7 @@ from hfray.data.base import DEFAULT_OPTIONS, FileIndex, FileRef, ReadOptions, Sh
 from hfray.data.conform import merge_schemas
 from hfray.data.storage import Storage
 from hfray.errors import SpecError
+from hfray.spec.row_range import bounds
 
 _VERSION = 1
 """Raise it when an index means something else than before: cached ones are then made again."""
@@ -28,8 +29,8 @@ _VERSION = 1
 class Plan:
     """The shards of all input files, in order. No shard spans two files. Picklable."""
 
-    def __init__(self, indexes: Sequence[FileIndex], limit: int | None = None) -> None:
-        """limit: how many source rows, from the first, make the input; None means all.
+    def __init__(self, indexes: Sequence[FileIndex], limit: int | None = None, *, select: str | None = None) -> None:
+        """select: which source rows make the input (`spec.row_range`); limit: how many of them, from the first.
 
         Raises SpecError when the files' schemas do not fit together, or there are no files.
         """
@@ -41,11 +42,13 @@ class Plan:
         self.indexes = tuple(_share_schemas(indexes))
         self.schema: pa.Schema = merge_schemas((index.file.url, index.schema) for index in self.indexes)
         counts = np.array([index.num_rows for index in indexes], np.int64)
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        if limit is not None:
-            counts = np.clip(limit - starts[:-1], 0, counts)
-            starts = np.minimum(starts, limit)
-        self._first_rows = starts
+        ends = np.concatenate([[0], np.cumsum(counts)])
+        first, last = bounds(select, int(ends[-1]), limit)
+        # Per file, the first and the last of its rows that are wanted, and where these stand in the input.
+        begins = np.clip(first - ends[:-1], 0, counts)
+        counts = np.clip(last - ends[:-1], 0, counts) - begins
+        self._file_rows = np.maximum(begins, 0)
+        self._first_rows = np.concatenate([[0], np.cumsum(counts)])
         self._first_shards = np.concatenate([[0], np.cumsum(-(-counts // self.shard_rows))])
 
     @property
@@ -54,7 +57,7 @@ class Plan:
 
     @property
     def num_rows(self) -> int:
-        """Source rows within the limit; `where` may leave fewer."""
+        """Source rows that are selected; `sample` and `where` may leave fewer."""
         return int(self._first_rows[-1])
 
     def shard(self, number: int) -> Shard:
@@ -65,7 +68,8 @@ class Plan:
         first_row = (number - int(self._first_shards[file])) * self.shard_rows
         start, stop = int(self._first_rows[file]), int(self._first_rows[file + 1])
         num_rows = min(self.shard_rows, stop - start - first_row)
-        return replace(self.indexes[file].slice(first_row, num_rows), index=number, first_position=start + first_row)
+        piece = self.indexes[file].slice(int(self._file_rows[file]) + first_row, num_rows)
+        return replace(piece, index=number, first_position=start + first_row)
 
     def input_identity(self) -> dict[str, Any]:
         """What the fingerprint holds of the input: equal content in another place, or another time, is equal.

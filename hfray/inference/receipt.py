@@ -95,6 +95,24 @@ def most_frequent(counts: Mapping[str, int], limit: int) -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
+class Tick:
+    """Progress between two receipts; the numbers are what was added since the last tick of this worker."""
+
+    rows: int
+    failed: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFailure:
+    """A shard whose file cannot be read; the others go on."""
+
+    shard: int
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """One committed shard."""
 
@@ -129,6 +147,12 @@ class Receipt:
     """As `count_scores` makes it."""
     error_types: Mapping[str, int] = field(default_factory=dict)
     """Failed rows by `RowError.type`."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Source rows that are not in the part, by the step that took them away ("sample", "where", "deduplicate")."""
+    documents: int = 0
+    """Tokenising: source rows that made examples, or examples that were packed."""
+    names: tuple[str, ...] = ()
+    """Tokenising: names of labels in the shard, where the job looks for all there are."""
 
     def to_json(self) -> str:
         """One compact line."""
@@ -240,6 +264,7 @@ class Totals:
     computed_tokens: int = 0
     """`tokens` of this session's own shards."""
     truncated: int = 0
+    documents: int = 0
     busy_s: float = 0.0
     """Of this session's own shards, over all workers."""
     lengths: list[int] = field(default_factory=lambda: [0] * (len(LENGTH_BINS) + 1))
@@ -248,6 +273,8 @@ class Totals:
     """Label to count; "" stands for all that was not counted apart, so that with more than MAX_LABELS labels in a
     shard a count is a lower bound."""
     error_types: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Source rows by the step that took them away; of parts computed, not adopted."""
     workers: set[str] = field(default_factory=set)
     """Those that computed a shard in this session."""
     throughput: Throughput = field(default_factory=Throughput)
@@ -267,11 +294,13 @@ class Totals:
         self.padded_tokens += receipt.padded_tokens
         self.generated_tokens += receipt.generated_tokens
         self.truncated += receipt.truncated
+        self.documents += receipt.documents
         for counts, more in ((self.lengths, receipt.lengths), (self.scores, receipt.scores)):
             for index, count in enumerate(more):
                 counts[index] += count
         self.labels = _merged(self.labels, receipt.labels)
         self.error_types = _merged(self.error_types, receipt.error_types)
+        self.left_out = _merged(self.left_out, receipt.left_out)
         if receipt.adopted:
             self.adopted_shards += 1
             self.adopted_rows += receipt.rows

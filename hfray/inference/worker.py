@@ -17,37 +17,17 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from hfray.data.base import Shard
-from hfray.data.columns import Columns
-from hfray.data.formats import read_shard
 from hfray.data.ledger import Ledger
-from hfray.data.parts import assemble, decode_part, encode_part, part_facts, part_name
+from hfray.data.parts import assemble, decode_part, encode_part, part_facts
 from hfray.data.plan import Plan
-from hfray.data.where import Where
+from hfray.data.selection import RowReader, SelectedRows
 from hfray.errors import DataError, RowError
 from hfray.inference.predictor import Pending, Predictor
-from hfray.inference.receipt import Receipt, count_labels, count_lengths, count_scores
+from hfray.inference.receipt import Receipt, ShardFailure, Tick, count_labels, count_lengths, count_scores
 from hfray.types import Result, Row
 
 CHUNK_BYTES = 64 * 2**20
 IMAGE_BYTES = 2 * 2**20  # a decoded image is far larger than its file
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Progress between two receipts; the numbers are what was added since the last tick of this worker."""
-
-    rows: int
-    failed: int
-    tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class ShardFailure:
-    """A shard whose file cannot be read; the others go on."""
-
-    shard: int
-    file: str
-    reason: str
 
 
 class ShardWorker:
@@ -59,15 +39,13 @@ class ShardWorker:
         ledger: Ledger,
         make_predictor: Callable[[], Predictor],
         *,
-        columns: Columns,
-        where: Where | None = None,
+        reader: RowReader,
         tick: Callable[[Tick], None] = lambda tick: None,
     ) -> None:
         self._plan = plan
         self._ledger = ledger
         self._make_predictor = make_predictor
-        self._columns = columns
-        self._where = where
+        self._reader = reader
         self._tick = tick
         self._predictor: Predictor | None = None
         self._counted = _Counts()
@@ -93,12 +71,12 @@ class ShardWorker:
         data = encode_part(table, self._ledger.format)
         if not self._ledger.commit_part(shard_number, data):
             return self.adopt(shard_number)  # another attempt was first, and what it wrote is what counts
-        return self._receipt(shard_number, table, data, results, lengths, truncated, started_at)
+        return self._receipt(shard_number, source, table, data, results, lengths, truncated, started_at)
 
     def adopt(self, shard_number: int) -> Receipt:
         """The receipt of a part that is already there, made from its bytes."""
         data = self._ledger.read_part(shard_number)
-        name = part_name(shard_number, self._ledger.format)
+        name = self._ledger.layout.name(shard_number)
         facts = part_facts(decode_part(data, self._ledger.format, f"{self._ledger.url}/data/{name}"), data)
         now = time.time()
         return Receipt(
@@ -125,7 +103,7 @@ class ShardWorker:
         table = assemble(source.table, results, predictor.task.result_type())
         data = encode_part(table, self._ledger.format)
         self._ledger.stage_part(shard_number, data)
-        return self._receipt(shard_number, table, data, results, lengths, truncated, started_at)
+        return self._receipt(shard_number, source, table, data, results, lengths, truncated, started_at)
 
     @property
     def predictor(self) -> Predictor:
@@ -136,25 +114,12 @@ class ShardWorker:
 
     # -- steps
 
-    def _read(self, shard: Shard) -> _Source:
-        read = self._columns.apply(read_shard(shard, self._plan.schema))
+    def _read(self, shard: Shard) -> SelectedRows:
         task = self.predictor.task
-        wanted = {*task.columns, *task.optional_columns, *(() if self._where is None else self._where.columns)}
-        rows = read.rows(wanted)
-        table, errors = read.table, dict(read.errors)
-        keep = list(range(len(rows)))
-        if self._where is not None:
-            keep = [number for number in keep if _keeps(self._where, rows[number], number, errors)]
-            table = table.take(pa.array(keep, type=pa.int64()))
-        return _Source(
-            table=table,
-            rows=[rows[number] for number in keep],
-            errors={new: errors[number] for new, number in enumerate(keep) if number in errors},
-            positions=[shard.first_position + number for number in keep],
-        )
+        return self._reader.read(shard, {*task.columns, *task.optional_columns})
 
     def _predict(
-        self, predictor: Predictor, source: _Source, wanted: Sequence[int]
+        self, predictor: Predictor, source: SelectedRows, wanted: Sequence[int]
     ) -> tuple[list[Result | RowError], list[int], int]:
         """Results of the wanted rows in order, the token counts of their items, and how many rows were truncated.
 
@@ -190,6 +155,7 @@ class ShardWorker:
     def _receipt(
         self,
         shard_number: int,
+        source: SelectedRows,
         table: pa.Table,
         data: bytes,
         results: Sequence[Result | RowError],
@@ -208,7 +174,7 @@ class ShardWorker:
             truncated=truncated, lengths=count_lengths(lengths),
             labels=count_labels(s.label for s in summaries if s.label is not None),
             scores=count_scores(s.score for s in summaries if s.score is not None),
-            error_types=facts.error_types,
+            error_types=facts.error_types, left_out=source.left_out,
         )  # fmt: skip
 
     def _spent_since_last_receipt(self) -> _Counts:
@@ -217,16 +183,6 @@ class ShardWorker:
             now = _Counts.of(self._predictor) if self._predictor is not None else _Counts()
             spent, self._counted = now - self._counted, now
             return spent
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A shard as the task sees it: `errors` are rows that the reader could not read, by row number."""
-
-    table: pa.Table
-    rows: list[Row]
-    errors: dict[int, RowError]
-    positions: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,17 +206,6 @@ class _Counts:
             self.generated_tokens - other.generated_tokens,
             self.seconds - other.seconds,
         )
-
-
-def _keeps(where: Where, row: Row, number: int, errors: dict[int, RowError]) -> bool:
-    """A row on which the expression cannot be evaluated stays, with the reason: nothing is lost silently."""
-    if number in errors:
-        return True
-    try:
-        return where.matches(row)
-    except RowError as error:
-        errors[number] = error
-        return True
 
 
 def _chunks(places: Sequence[int], rows: Sequence[Row], images: bool) -> Iterator[list[int]]:

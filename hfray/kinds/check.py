@@ -15,6 +15,7 @@ from hfray.data.columns import Columns
 from hfray.data.formats import FORMATS
 from hfray.data.ledger import Ledger
 from hfray.data.plan import Plan
+from hfray.data.selection import RowReader
 from hfray.data.where import Where, compile_where
 from hfray.errors import SpecError
 from hfray.models.info import check_model, model_info
@@ -85,6 +86,12 @@ def check_columns(checked: Checked, plan: Plan) -> Columns:
 def columns_of(job: ScoreJob, plan: Plan) -> Columns:
     """The job's renaming over the plan's columns and what its format shows to a task alone."""
     return Columns(job.input.columns, plan.schema, FORMATS[plan.indexes[0].file.format].payload)
+
+
+def row_reader(job: ScoreJob, plan: Plan) -> RowReader:
+    """What reads the job's rows, shard by shard."""
+    where = None if job.input.where is None else compile_where(job.input.where)
+    return RowReader(plan, columns_of(job, plan), where=where, sample=job.input.sample, seed=job.seed)
 
 
 def identity_of_model(checked: Checked) -> dict[str, Any]:

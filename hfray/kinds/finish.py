@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hfray.data.ledger import Ledger
-from hfray.data.parts import ERROR_TYPE, decode_part, part_name
+from hfray.data.parts import ERROR_TYPE, decode_part
 from hfray.errors import SpecError
 from hfray.inference.receipt import Receipt
 from hfray.kinds.check import Checked
@@ -29,7 +29,7 @@ def write_errors(ledger: Ledger, receipts: Sequence[Receipt], schema: pa.Schema)
     with ledger.storage.writer("errors.parquet") as file, pq.ParquetWriter(file, target, compression="zstd") as writer:
         for receipt in receipts:
             if receipt.failed:
-                name = part_name(receipt.shard, ledger.format)
+                name = ledger.layout.name(receipt.shard)
                 table = decode_part(ledger.read_part(receipt.shard), ledger.format, name)
                 writer.write_table(_failed_rows(table, name, target))
 
@@ -85,7 +85,7 @@ def _pairs(ledger: Ledger, receipts: Sequence[Receipt], label: str) -> Iterator[
     for receipt in receipts:
         if not receipt.rows:
             continue
-        name = part_name(receipt.shard, ledger.format)
+        name = ledger.layout.name(receipt.shard)
         table = decode_part(ledger.read_part(receipt.shard), ledger.format, name, ("result", label, "error"))
         columns = [table.column(column).to_pylist() for column in ("result", label, "error")]
         for result, reference, error in zip(*columns, strict=True):

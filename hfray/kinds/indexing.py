@@ -29,9 +29,34 @@ def index_input(
 
     Raises SpecError for paths that lead nowhere, DataError when no file can be read.
     """
-    options = ReadOptions(spec.delimiter)
+    return index_files(_files(spec, spec.split), spec, shard_rows, ledger, cluster, phase)
+
+
+def index_splits(
+    spec: InputSpec, splits: Sequence[str], shard_rows: int, ledger: Ledger, cluster: Cluster, phase: Callable[[str], None]
+) -> tuple[Plan, dict[str, str], list[int]]:
+    """As `index_input`, of several splits one after another; and how many rows each of them has."""
+    files = [_files(spec, split) for split in splits]
+    plan, failures = index_files([file for each in files for file in each], spec, shard_rows, ledger, cluster, phase)
+    num_rows = {index.file.url: index.num_rows for index in plan.indexes}
+    return plan, failures, [sum(num_rows.get(file.url, 0) for file in each) for each in files]
+
+
+def _files(spec: InputSpec, split: str | None) -> list[FileRef]:
     paths = [f"{path}@{spec.revision}" for path in spec.path] if spec.revision else spec.path
-    files = list_files(paths, spec.format, split=spec.split, config=spec.name)
+    return list_files(paths, spec.format, split=split, config=spec.name)
+
+
+def index_files(
+    files: Sequence[FileRef],
+    spec: InputSpec,
+    shard_rows: int,
+    ledger: Ledger,
+    cluster: Cluster,
+    phase: Callable[[str], None],
+) -> tuple[Plan, dict[str, str]]:
+    """The plan of those files that can be read, and why each of the others cannot."""
+    options = ReadOptions(spec.delimiter)
     cache = IndexCache(ledger.storage, INDEX_FOLDER)
     indexes: dict[str, FileIndex] = {}
     failures: dict[str, str] = {}
@@ -52,7 +77,7 @@ def index_input(
     if failures and not indexes:
         raise DataError("no input file can be read:\n  " + "\n  ".join(list(failures.values())[:10]))
     ordered = [indexes[file.url] for file in files if file.url in indexes]
-    return Plan(ordered, spec.limit), failures
+    return Plan(ordered, spec.limit, select=spec.select), failures
 
 
 Answers = Iterator[tuple[FileRef, FileIndex | str]]

@@ -1,4 +1,4 @@
-"""Shards to an autoscaling pool of Ray Data actors, receipts back. Knows Ray; not what scoring is for.
+"""Shards to an autoscaling pool of Ray Data actors, receipts back. Knows Ray; not what a worker does.
 
 The dataset holds descriptors, never rows: each block is one task, a list of shard numbers. Tasks shrink towards the
 end (guided self-scheduling), so that a million shards need a few thousand tasks and the last ones end together.
@@ -11,11 +11,10 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 from hfray.errors import SpecError
-from hfray.inference.receipt import Receipt
-from hfray.inference.worker import ShardFailure, ShardWorker, Tick
+from hfray.inference.receipt import Receipt, ShardFailure, Tick
 from hfray.kinds.cluster import Cluster
 from hfray.spec.sections import WorkersSpec
 
@@ -24,14 +23,15 @@ MAX_TASKS = 1500
 ANSWER_EVERY_S = 5.0
 SHARDS_AT_ONCE = 2  # per actor: one computes while the other is read, encoded and written
 
-WorkerFactory = Callable[[Callable[[Tick], None], Callable[[dict[str, Any]], None]], ShardWorker]
-"""(tick, model facts) -> worker; called once in every actor."""
+WorkerFactory = Callable[[Callable[[Tick], None], Callable[[dict[str, Any]], None]], Any]
+"""(tick, model facts) -> worker; called once in every actor. The worker has a method for each thing it can do to a
+shard: shard number -> Receipt or ShardFailure."""
 
 
 class ShardActor:
     """The callable class that Ray Data runs."""
 
-    def __init__(self, make_worker: WorkerFactory, counter: Any, mode: Literal["score", "retry"], cpus: float) -> None:
+    def __init__(self, make_worker: WorkerFactory, counter: Any, method: str, cpus: float) -> None:
         threads = str(max(1, int(cpus)))
         os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = threads
         name = f"{os.uname().nodename}:{os.getpid()}"
@@ -39,7 +39,7 @@ class ShardActor:
             lambda tick: counter.tick.remote(name, tick.rows, tick.failed, tick.tokens),
             lambda model: counter.loaded.remote(name, model),
         )
-        self._run = self._worker.score if mode == "score" else self._worker.retry
+        self._run = getattr(self._worker, method)
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Answers every few seconds, so that slow shards are known when they are done and fast ones cost no message
@@ -64,9 +64,12 @@ def run_shards(
     workers: WorkersSpec,
     *,
     counter: Any,
-    mode: Literal["score", "retry"] = "score",
+    method: str,
 ) -> Iterator[Receipt | ShardFailure]:
-    """Yields one answer per shard, in the order in which they are done. Raises what a worker raised, wrapped by Ray."""
+    """Yields one answer per shard, in the order in which they are done. Raises what a worker raised, wrapped by Ray.
+
+    method: of the worker, that does it.
+    """
     import pyarrow as pa
     import ray.data
 
@@ -82,7 +85,7 @@ def run_shards(
     dataset = ray.data.from_blocks([pa.table({"shards": [task]}) for task in tasks]).map_batches(
         ShardActor,
         batch_size=1,
-        fn_constructor_args=(make_worker, counter, mode, workers.cpus),
+        fn_constructor_args=(make_worker, counter, method, workers.cpus),
         num_cpus=workers.cpus,
         num_gpus=workers.gpus or None,
         memory=None if workers.memory_gb is None else workers.memory_gb * 2**30,

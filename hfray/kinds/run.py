@@ -13,12 +13,12 @@ from hfray.errors import HfrayError, SpecError
 from hfray.kinds.progress import Progress
 from hfray.kinds.report import Report
 from hfray.log import quiet as quieted
-from hfray.spec.score import ScoreJob
+from hfray.spec.kinds import Job
 
 INTERRUPTED = 130
 
 
-def run_job(job: ScoreJob, *, job_path: str = "", restart: bool, retry_errors: bool, debug: bool, quiet: bool) -> int:
+def run_job(job: Job, *, job_path: str = "", restart: bool, retry_errors: bool, debug: bool, quiet: bool) -> int:
     """Runs it and prints what a person wants to see. Returns the exit code; the caller prints a HfrayError."""
     log_path = _log_path(job.name)
     with quieted(log_path, debug=debug) as console:
@@ -42,7 +42,7 @@ def run_job(job: ScoreJob, *, job_path: str = "", restart: bool, retry_errors: b
 
 
 def _score(
-    job: ScoreJob, progress: Progress, job_path: str, log_path: str, debug: bool, restart: bool, retry_errors: bool
+    job: Job, progress: Progress, job_path: str, log_path: str, debug: bool, restart: bool, retry_errors: bool
 ) -> Report:
     from hfray.data.lease import refuse_live_holder
     from hfray.data.ledger import Ledger

@@ -20,7 +20,7 @@ class Watch:
     """The actor that adds up ticks, and the thread that shows its sums."""
 
     def __init__(
-        self, progress: Progress, *, check_start: Callable[[], None], resumed_rows: int, resumed_failed: int
+        self, progress: Progress, *, phase: str, check_start: Callable[[], None], resumed_rows: int, resumed_failed: int
     ) -> None:
         import ray
 
@@ -29,12 +29,13 @@ class Watch:
         """Facts of the model, once an actor has loaded it."""
         self.problem: EngineError | None = None
         """Why the main thread was interrupted: what `check_start` raised before any worker had reported."""
+        self._phase = phase
         self._check_start = check_start
         self._progress = progress
         self._resumed_rows = resumed_rows
         self._resumed_failed = resumed_failed
         self._workers = 0
-        self._scoring = False
+        self._working = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hfray-progress", daemon=True)
         self._thread.start()
@@ -66,9 +67,9 @@ class Watch:
             return
         self.model = snapshot.model or self.model
         self._workers = snapshot.workers
-        if snapshot.rows and not self._scoring:
-            self._scoring = True
-            self._progress.phase("scoring")
+        if snapshot.rows and not self._working:
+            self._working = True
+            self._progress.phase(self._phase)
         self._progress.update(
             self._resumed_rows + snapshot.rows,
             snapshot.tokens,
@@ -80,10 +81,16 @@ class Watch:
 
 @contextlib.contextmanager
 def watched(
-    progress: Progress, *, check_start: Callable[[], None], resumed_rows: int, resumed_failed: int
+    progress: Progress, *, phase: str, check_start: Callable[[], None], resumed_rows: int, resumed_failed: int
 ) -> Iterator[Watch]:
     """A watch for the length of a `with`. Raises in it what `check_start` raises before any worker has reported."""
-    watch = Watch(progress, check_start=check_start, resumed_rows=resumed_rows, resumed_failed=resumed_failed)
+    watch = Watch(
+        progress,
+        phase=phase,
+        check_start=check_start,
+        resumed_rows=resumed_rows,
+        resumed_failed=resumed_failed,
+    )
     try:
         yield watch
     except KeyboardInterrupt:

@@ -13,8 +13,9 @@ from hfray.data.plan import Plan
 from hfray.engines.base import Engine
 from hfray.errors import EngineError
 from hfray.inference.predictor import Predictor
-from hfray.inference.worker import ShardWorker, Tick
-from hfray.kinds.check import Checked, columns_of
+from hfray.inference.receipt import Tick
+from hfray.inference.worker import ShardWorker
+from hfray.kinds.check import Checked, row_reader
 
 
 class WorkerFactory:
@@ -24,28 +25,24 @@ class WorkerFactory:
         self._job = checked.job
         self._source = checked.source
         self._labels = checked.labels
-        self._where = checked.job.input.where
         self._plan = plan
         self._ledger = ledger
 
     def __call__(self, tick: Callable[[Tick], None], loaded: Callable[[dict[str, Any]], None]) -> ShardWorker:
         import torch
 
-        from hfray.data.where import compile_where
-
         torch.set_num_threads(max(1, int(self._job.workers.cpus)))
         return ShardWorker(
             self._plan,
             self._ledger,
             lambda: self._predictor(loaded),
-            columns=columns_of(self._job, self._plan),
-            where=None if self._where is None else compile_where(self._where),
+            reader=row_reader(self._job, self._plan),
             tick=tick,
         )
 
     def reader(self) -> ShardWorker:
         """A worker that only adopts parts that are there; it has no model."""
-        return ShardWorker(self._plan, self._ledger, _no_predictor, columns=columns_of(self._job, self._plan))
+        return ShardWorker(self._plan, self._ledger, _no_predictor, reader=row_reader(self._job, self._plan))
 
     def _predictor(self, loaded: Callable[[dict[str, Any]], None]) -> Predictor:
         from hfray.tasks import TASKS

@@ -16,8 +16,8 @@ from pydantic.fields import FieldInfo
 
 from hfray.errors import SpecError
 from hfray.spec.fields import is_operational
+from hfray.spec.kinds import job_kinds
 from hfray.spec.problems import close_or_known, close_to
-from hfray.spec.score import job_kinds
 from hfray.spec.shape import MANY_MEMBERS, fields, members, tag_of, type_text
 from hfray.tasks import TASKS
 

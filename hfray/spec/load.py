@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from hfray.errors import SpecError
+from hfray.spec.kinds import Job, job_kinds
 from hfray.spec.problems import close_or_known, problems, shown
-from hfray.spec.score import ScoreJob, job_kinds
 from hfray.spec.shape import Keys, dotted
 from hfray.spec.yaml_lines import Document, parse, parse_value
 
@@ -19,7 +19,7 @@ MAX_FILE_BYTES = 1 << 20
 """More is data that somebody took for a job."""
 
 
-def load_job(path: str | Path, overrides: Sequence[str] = ()) -> ScoreJob:
+def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
     """Reads and validates a job file. `overrides` are `a.b=c`, applied before validation.
 
     Raises SpecError with one line for each problem, in the order of the file.

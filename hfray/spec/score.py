@@ -61,8 +61,3 @@ class ScoreJob(Strict):
         if self.metrics is not None and TASKS[self.task.name].metrics is Task.metrics:
             raise misfit("metrics", f"task {self.task.name} has no metrics; remove this section")
         return self
-
-
-def job_kinds() -> dict[str, type[ScoreJob]]:
-    """Kind to spec class."""
-    return {"score": ScoreJob}

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from hfray.spec.fields import misfit, operational
+from hfray.spec.row_range import check_range
 from hfray.types import Strict
 
 RESERVED_COLUMNS = ("result", "error")
@@ -64,10 +65,14 @@ class InputSpec(Strict):
     """`auto` goes by the suffix; `huggingface` is a hub data set or a folder that `datasets` saved."""
     columns: dict[str, str] = Field(default_factory=dict)
     """New name: name in the files. Renames columns, in the output too."""
+    select: str | None = None
+    """Only these rows of the input, as a slice: `1000:2000`, `:10%` or `-500:`."""
+    limit: int | None = Field(default=None, ge=1)
+    """Only the first so many rows of the input (of those selected), counted before `sample` and `where`."""
+    sample: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] | None = None
+    """A random choice of these: so many rows, or such a share of them; drawn by the job's seed, before `where`."""
     where: str | None = None
     """Keep the rows for which this is true, such as `length(text) > 200 and label is not None`."""
-    limit: int | None = Field(default=None, ge=1)
-    """Only the first so many rows of the input, counted before `where`."""
     name: str | None = None
     """huggingface: the configuration of the data set."""
     split: str | None = None
@@ -90,6 +95,11 @@ class InputSpec(Strict):
         if twice:
             raise misfit(twice[-1], f"column {columns[twice[-1]]!r} is already renamed to {twice[0]!r}")
         return columns
+
+    @field_validator("select")
+    @classmethod
+    def _check_select(cls, select: str | None) -> str | None:
+        return None if select is None else check_range(select)
 
     @model_validator(mode="after")
     def _check_format(self) -> InputSpec:

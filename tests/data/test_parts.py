@@ -8,10 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from hfray.data.parts import ERROR_TYPE, assemble, decode_part, encode_part, part_facts, part_name, shard_of
+from hfray.data.parts import ERROR_TYPE, assemble, decode_part, encode_part, part_facts
 from hfray.errors import DataError, RowError
 
 RESULT = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float32())]))
@@ -23,19 +21,6 @@ def part(texts: list[Any] | None = None) -> pa.Table:
     if len(texts) > 1:
         results[1] = RowError("text is null", type="NullText")
     return assemble(pa.table({"text": pa.array(texts, pa.string())}), results, RESULT)
-
-
-@given(st.integers(0, 10**8 - 1), st.sampled_from(["parquet", "jsonl"]))
-def test_a_name_tells_its_shard(shard: int, format: Any) -> None:
-    assert shard_of(part_name(shard, format)) == shard
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["notes.txt", "part-.parquet", "part-1.csv", ".part-00000001.parquet.ab.tmp", "00000001.parquet", "part-x.jsonl"],
-)
-def test_foreign_names_are_no_shards(name: str) -> None:
-    assert shard_of(name) is None
 
 
 def test_every_row_has_a_result_or_an_error() -> None:

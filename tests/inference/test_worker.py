@@ -17,13 +17,14 @@ from hfray.data.ledger import Ledger
 from hfray.data.listing import list_files
 from hfray.data.parts import decode_part
 from hfray.data.plan import Plan
+from hfray.data.selection import RowReader
 from hfray.data.where import compile_where
 from hfray.engines.fake import FakeEngine
 from hfray.errors import DataError
 from hfray.inference import worker as workers
 from hfray.inference.predictor import Predictor
-from hfray.inference.receipt import Receipt, Totals
-from hfray.inference.worker import ShardFailure, ShardWorker, Tick
+from hfray.inference.receipt import Receipt, ShardFailure, Tick, Totals
+from hfray.inference.worker import ShardWorker
 from hfray.tasks.base import ModelInfo, Processor
 from hfray.tasks.text_classification import TextClassification
 from tests.models.support import letter_tokenizer
@@ -49,8 +50,11 @@ class Bench:
             self.plan,
             self.ledger,
             self._predictor,
-            columns=Columns({}, self.plan.schema, frozenset()),
-            where=None if where is None else compile_where(where),
+            reader=RowReader(
+                self.plan,
+                Columns({}, self.plan.schema, frozenset()),
+                where=None if where is None else compile_where(where),
+            ),
             tick=self.ticks.append,
         )
 

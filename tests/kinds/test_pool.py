@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hfray.errors import SpecError
-from hfray.inference.receipt import Receipt
-from hfray.inference.worker import ShardFailure
+from hfray.inference.receipt import Receipt, ShardFailure
 from hfray.kinds import pool
 from hfray.kinds.counter import Counter
 from hfray.kinds.pool import MAX_TASKS, MIN_TASK_SHARDS, ShardActor, guided_tasks, pool_size

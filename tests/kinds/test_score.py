@@ -18,9 +18,8 @@ from rich.console import Console
 
 from hfray.data.lease import Lease
 from hfray.errors import DataError, EngineError, ErrorRateExceeded, LeaseHeld, SpecError
-from hfray.inference.receipt import Receipt
-from hfray.inference.worker import ShardFailure
-from hfray.kinds import score
+from hfray.inference.receipt import Receipt, ShardFailure
+from hfray.kinds import shards
 from hfray.kinds.cluster import Cluster
 from hfray.kinds.progress import Progress
 from hfray.kinds.report import Report
@@ -72,7 +71,7 @@ class Office:
         def answers() -> Answers:
             for shard in shards:
                 self.computed.append(shard)
-                yield worker.score(shard) if how["mode"] == "score" else worker.retry(shard)
+                yield getattr(worker, how["method"])(shard)
             if worker._predictor is not None:
                 worker._predictor.engine.close()
 
@@ -93,9 +92,9 @@ class Office:
 @pytest.fixture
 def office(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Office:
     each = Office(tmp_path, model)
-    monkeypatch.setattr(score, "run_shards", each.run_shards)
+    monkeypatch.setattr(shards, "run_shards", each.run_shards)
     monkeypatch.setattr(
-        score, "watched", lambda *args, **kwargs: contextlib.nullcontext(SimpleNamespace(counter=None, model=None))
+        shards, "watched", lambda *args, **kwargs: contextlib.nullcontext(SimpleNamespace(counter=None, model=None))
     )
     monkeypatch.setattr(Cluster, "connect", lambda self: None)
     monkeypatch.setattr(Cluster, "probe", lambda self, urls, output: None)

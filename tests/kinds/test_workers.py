@@ -24,8 +24,8 @@ from hfray.data.plan import Plan
 from hfray.engines.batch import BatchEngine
 from hfray.engines.fake import FakeEngine
 from hfray.errors import EngineError, HfrayError
-from hfray.inference.receipt import Receipt
-from hfray.inference.worker import ShardFailure, ShardWorker, Tick
+from hfray.inference.receipt import Receipt, ShardFailure, Tick
+from hfray.inference.worker import ShardWorker
 from hfray.kinds.check import check_job
 from hfray.kinds.workers import WorkerFactory
 from hfray.spec.score import ScoreJob

@@ -10,8 +10,8 @@ import yaml
 
 from hfray.errors import SpecError
 from hfray.spec.explain import explain, json_schema
+from hfray.spec.kinds import job_kinds
 from hfray.spec.load import load_job
-from hfray.spec.score import job_kinds
 from hfray.tasks import TASKS
 from tests.spec.jobs import GOOD
 
