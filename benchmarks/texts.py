@@ -35,3 +35,21 @@ def write_jsonl(path: Path, texts: list[str], rows: int) -> None:
             text = texts[row % len(texts)]
             number = row // len(texts)
             file.write(json.dumps({"text": f"{number} {text}" if number else text}) + "\n")
+
+
+def write_varied(path: Path, texts: list[str], num_bytes: int) -> int:
+    """Lines {"text"} until that many bytes of text are written: the texts over and over, each time with some words
+    changed for words of another text, so that no line equals another. Returns the bytes of text."""
+    dice = random.Random(1)
+    words = [text.split(" ") for text in texts]
+    size = 0
+    with path.open("w", encoding="utf-8") as file:
+        while size < num_bytes:
+            changed = list(words[dice.randrange(len(words))])
+            for _ in range(1 + len(changed) // 10):
+                other = words[dice.randrange(len(words))]
+                changed[dice.randrange(len(changed))] = other[dice.randrange(len(other))]
+            text = " ".join(changed)
+            file.write(json.dumps({"text": text}) + "\n")
+            size += len(text.encode())
+    return size

@@ -89,7 +89,7 @@ def check(
             _print_error(error, debug=debug)
         else:
             console.print(
-                f"[green]ok[/green]  {escape(str(file))}  [dim]{job.kind} {job.task.name}[/dim]", soft_wrap=True
+                f"[green]ok[/green]  {escape(str(file))}  [dim]{job.kind} {job.subject}[/dim]", soft_wrap=True
             )
     raise typer.Exit(SpecError.exit_code if wrong else 0)
 

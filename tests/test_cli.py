@@ -107,7 +107,11 @@ def test_explain(folder: Path) -> None:
     everything = hfray("explain", "score", cwd=folder).stdout
     assert "\nengine.max_batch_tokens ○  integer >= 1 | auto" in everything
     assert "required" in everything
-    assert hfray("explain", cwd=folder).stdout.splitlines()[1].startswith("score  kind")
+    kinds = [line.split()[:2] for line in hfray("explain", cwd=folder).stdout.splitlines()[1:3]]
+    assert kinds == [["score", "kind"], ["tokenize", "kind"]]
+    seeds = hfray("explain", "seed", cwd=folder).stdout
+    assert "score: Of sampled text" in seeds
+    assert "tokenize: Of `input.sample`" in seeds
     assert "shard_rows" in json.loads(hfray("explain", "--schema", cwd=folder).stdout)["properties"]
 
 

@@ -25,13 +25,17 @@ from hfray.errors import HfrayError, SpecError
 from hfray.kinds.run import INTERRUPTED
 from hfray.models.info import check_model
 from hfray.models.source import resolve_source
+from hfray.spec.kinds import Job
 from hfray.spec.load import load_job
 from hfray.spec.score import ScoreJob
 from hfray.tasks import TASKS
 from hfray.tasks.base import ModelInfo, Processor
+from hfray.tasks.features import MODES
 from tests.documents import DOCUMENTS, JOBS, ROOT, anchors, blocks, commands, links, table
 
-EXAMPLES = tuple(job for job in JOBS if job.stem != "quickstart")
+KINDS = {job: yaml.safe_load(job.read_text("utf-8"))["kind"] for job in JOBS}
+EXAMPLES = tuple(job for job in JOBS if KINDS[job] == "score" and job.stem != "quickstart")
+TOKENIZE_EXAMPLES = tuple(job for job in JOBS if KINDS[job] == "tokenize")
 
 # The test machine has no hub. What the examples name there, as its model and data set cards have it:
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {  # id: (model type, architecture, what else a task asks)
@@ -69,6 +73,11 @@ DATA_SETS: dict[str, dict[str, pa.DataType]] = {
     },
     "PhilipMay/stsb_multi_mt": {"sentence1": pa.string(), "sentence2": pa.string(), "similarity_score": pa.float32()},
     "abisee/cnn_dailymail": {"article": pa.string(), "highlights": pa.string(), "id": pa.string()},
+    "Salesforce/wikitext": {"text": pa.string()},
+    "HuggingFaceTB/smoltalk": {
+        "full_topic": pa.string(),
+        "messages": pa.list_(pa.struct({"content": pa.string(), "role": pa.string()})),
+    },
     "microsoft/cats_vs_dogs": {"image": pa.struct({"bytes": pa.binary(), "path": pa.string()}), "labels": pa.int64()},
 }
 TOKENIZERS = {"AutoModelForCausalLM": "phi-3-mini", "AutoModelForSeq2SeqLM": "t5-small"}
@@ -80,7 +89,7 @@ def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def schema_of(job: ScoreJob, spool: Path) -> tuple[pa.Schema, tuple[str, ...]]:
+def schema_of(job: Job, spool: Path) -> tuple[pa.Schema, tuple[str, ...]]:
     """The columns of a job's input, and those that only the task sees."""
     if job.input.format == "huggingface":
         return pa.schema(DATA_SETS[job.input.path[0]]), ()
@@ -162,6 +171,25 @@ def test_the_task_of_a_job_takes_its_options(path: Path, shared_data: Path) -> N
     job = load_job(path)
     task = TASKS[job.task.name](job.task, processor_of(job, shared_data), info_of(job))
     assert isinstance(task.result_type(), pa.DataType)
+
+
+@pytest.mark.parametrize("path", TOKENIZE_EXAMPLES, ids=lambda path: path.stem)
+def test_the_input_of_a_tokenize_job_fits_its_mode(path: Path, tmp_path: Path, shared_data: Path) -> None:
+    """With a real tokenizer in place of the model's own, which the test machine does not have."""
+    from transformers import AutoTokenizer
+
+    job = load_job(path)
+    columns = Columns(job.input.columns, *schema_of(job, tmp_path))
+    if job.mode.name == "tokenizer":
+        columns.require(("text",), "mode")
+        return
+    mode, present = MODES[job.mode.name], {field.name: field.type for field in columns.schema}
+    columns.require(mode.required_columns(job.mode, present), "mode")
+    decoder = "SmolLM" in job.model.path
+    tokenizer = AutoTokenizer.from_pretrained(
+        shared_data / "tokenizers" / ("phi-3-mini" if decoder else "distilbert-base-uncased")
+    )
+    assert "input_ids" in mode(job.mode, tokenizer, job.max_length, present).packed_schema().names
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

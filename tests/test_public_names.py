@@ -12,10 +12,14 @@ import pytest
 
 import hfray
 from hfray.tasks import TASKS
+from hfray.tasks.features import MODES
 
 MODULES = tuple(sorted(module.name for module in pkgutil.walk_packages(hfray.__path__, "hfray.")))
 PACKAGES = ("hfray", *(name for name in MODULES if hasattr(importlib.import_module(name), "__path__")))
-OFFERED = {"hfray.tasks": {"TASKS", "Task", *(task.__name__ for task in TASKS.values())}}
+OFFERED = {
+    "hfray.tasks": {"TASKS", "Task", *(task.__name__ for task in TASKS.values())},
+    "hfray.tasks.features": {"MODES", "Features", *(mode.__name__ for mode in MODES.values())},
+}
 
 
 def tree_of(module: str) -> ast.Module:

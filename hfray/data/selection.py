@@ -84,7 +84,7 @@ class _Sample:
 
     def __init__(self, num_rows: int, sample: float, seed: int) -> None:
         self._size = min(num_rows, sample if isinstance(sample, int) else round(sample * num_rows))
-        self._places = Permutation(num_rows, seed)
+        self._places = Permutation(num_rows, seed, "sample")
 
     def has(self, positions: Array) -> Array:
         """bool [num_positions]"""

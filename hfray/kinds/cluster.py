@@ -44,6 +44,10 @@ class Cluster:
         """Whether this process started it, so that no node can join."""
         self._room_at = 0.0
 
+    @property
+    def connected(self) -> bool:
+        return self._connected
+
     def connect(self) -> None:
         """Raises SpecError when RAY_ADDRESS leads nowhere, or a switch is set that lets data files run code."""
         if self._connected:

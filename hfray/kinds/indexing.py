@@ -33,7 +33,12 @@ def index_input(
 
 
 def index_splits(
-    spec: InputSpec, splits: Sequence[str], shard_rows: int, ledger: Ledger, cluster: Cluster, phase: Callable[[str], None]
+    spec: InputSpec,
+    splits: Sequence[str],
+    shard_rows: int,
+    ledger: Ledger,
+    cluster: Cluster,
+    phase: Callable[[str], None],
 ) -> tuple[Plan, dict[str, str], list[int]]:
     """As `index_input`, of several splits one after another; and how many rows each of them has."""
     files = [_files(spec, split) for split in splits]

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from hfray.errors import DataError
 from hfray.inference.receipt import Totals
+from hfray.kinds.corpus import Corpus, Vocabulary
 from hfray.kinds.summary import print_summary
 from hfray.types import Strict
 
@@ -112,6 +113,10 @@ class Report(Strict):
     """In which a model worked, over all workers of this session."""
     workers: int = 0
     metrics: dict[Word, Number] = Field(default_factory=dict)
+    corpus: Corpus | None = None
+    """Of a tokenize job."""
+    vocabulary: Vocabulary | None = None
+    """Of a job that trained a tokenizer."""
     lengths: tuple[int, ...] = ()
     """Items by token count, in the bins of `inference.receipt.LENGTH_BINS`."""
     scores: tuple[int, ...] = ()
@@ -177,7 +182,11 @@ class Report(Strict):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def rows_per_s(self) -> float:
-        """This session's own rows over `scoring_s`."""
+        """This session's own rows (of a tokenised corpus: its documents) over `scoring_s`."""
+        if self.corpus is not None:
+            return self._rate(self.corpus.documents if self.computed_tokens >= self.tokens else 0)
+        if self.vocabulary is not None:
+            return self.vocabulary.num_texts / self.vocabulary.learned_s if self.vocabulary.learned_s else 0.0
         return self._rate(self.rows - self.resumed_rows)
 
     @computed_field  # type: ignore[prop-decorator]
@@ -185,6 +194,11 @@ class Report(Strict):
     def tokens_per_s(self) -> float:
         """This session's own tokens over `scoring_s`."""
         return self._rate(self.computed_tokens)
+
+    @property
+    def activity(self) -> str:
+        """What its workers did, in a word."""
+        return "scoring" if self.kind == "score" else "tokenising"
 
     @property
     def busy_share(self) -> float:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable, Sequence
 from html import escape
 
 from hfray.inference.receipt import LENGTH_BINS, NUM_SCORE_BINS
-from hfray.kinds import charts, units
+from hfray.kinds import charts, corpus_html, html, units
 from hfray.kinds.report import ModelFacts, Report
 from hfray.kinds.report_style import STYLE
 
@@ -26,6 +25,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-ur
 def render(report: Report) -> str:
     """The whole page."""
     cards = [
+        *(corpus_html.cards(report.corpus) if report.corpus else ()),
         _throughput(report),
         _lengths(report),
         _labels(report),
@@ -77,23 +77,26 @@ def _header(report: Report) -> str:
 
 def _tiles(report: Report) -> str:
     resumed = f"{units.count(report.resumed_rows)} from earlier sessions" if report.resumed_rows else ""
-    tiles = [_tile("rows", units.count(report.rows), resumed or units.plural(report.shards, "shard"))]
-    note = f"{units.percent(report.failed, report.rows)} of the rows"
-    tiles.append(_tile("failed", units.count(report.failed), note, "bad" if report.failed else ""))
+    rows = report.rows if report.corpus is None else report.corpus.source_rows
+    what = "rows" if report.corpus is None else "examples"
+    tiles = [html.tile(what, units.count(report.rows), resumed or units.plural(report.shards, "shard"))]
+    note = f"{units.percent(report.failed, rows)} of the rows"
+    tiles.append(html.tile("failed", units.count(report.failed), note, "bad" if report.failed else ""))
     if report.rows_per_s:
         note = f"over {units.duration(report.scoring_s or report.wall_s)}"
-        tiles.append(_tile("rows per second", units.count(report.rows_per_s), note))
+        what = "rows" if report.corpus is None else "documents"
+        tiles.append(html.tile(f"{what} per second", units.count(report.rows_per_s), note))
     if report.tokens_per_s:
         tiles.append(
-            _tile("tokens per second", units.count(report.tokens_per_s), f"{units.short(report.tokens)} in all")
+            html.tile("tokens per second", units.count(report.tokens_per_s), f"{units.short(report.tokens)} in all")
         )
     if report.generated_tokens:
-        tiles.append(_tile("generated tokens", units.short(report.generated_tokens), ""))
-    if report.padded_tokens:
-        tiles.append(_tile("padding waste", f"{100 * report.padding_waste:.1f} %", "of computed positions"))
+        tiles.append(html.tile("generated tokens", units.short(report.generated_tokens), ""))
+    if report.padded_tokens and report.corpus is None:
+        tiles.append(html.tile("padding waste", f"{100 * report.padding_waste:.1f} %", "of computed positions"))
     busy = f", {100 * report.busy_share:.0f} % busy" if report.busy_s else ""
     note = f"{units.plural(report.workers, 'worker')}{busy}" if report.workers else ""
-    tiles.append(_tile("wall time", units.duration(report.wall_s), note))
+    tiles.append(html.tile("wall time", units.duration(report.wall_s), note))
     return "\n".join(tiles)
 
 
@@ -102,15 +105,19 @@ def _throughput(report: Report) -> str:
         return ""
     points = [(at_s, rows_per_s) for at_s, rows_per_s, _ in report.throughput]
     chart = charts.area(points, title="rows per second over time", unit="rows/s", end_s=report.scoring_s)
-    return _card("Throughput", chart, "this session's rows" if report.resumed_rows else "")
+    return html.card("Throughput", chart, "this session's rows" if report.resumed_rows else "")
 
 
 def _lengths(report: Report) -> str:
     if not report.lengths:
         return ""
     edges = (0, *LENGTH_BINS, math.inf)
-    chart = charts.histogram(edges, report.lengths, title="items by length", unit="tokens", noun="items")
-    return _card("Length of the inputs", chart, f"{units.count(sum(report.lengths))} items")
+    noun = "items" if report.corpus is None else "examples"
+    chart = charts.histogram(edges, report.lengths, title=f"{noun} by length", unit="tokens", noun=noun)
+    note = f"{units.count(sum(report.lengths))} {noun}"
+    if report.truncated and report.corpus is not None:
+        note += f", {units.percent(report.truncated, report.corpus.documents)} of the rows cut"
+    return html.card("Length of the inputs", chart, note)
 
 
 def _labels(report: Report) -> str:
@@ -120,7 +127,7 @@ def _labels(report: Report) -> str:
     rest = report.labels.get("", 0) + sum(number for _, number in named[MAX_LABEL_BARS:])
     shown = named[:MAX_LABEL_BARS] + ([("", rest)] if rest else [])
     note = f"{MAX_LABEL_BARS} most frequent of {len(named):,}" if len(named) > MAX_LABEL_BARS else f"{len(named):,}"
-    return _card("Labels", charts.bars(shown, title="rows by label"), note)
+    return html.card("Labels", charts.bars(shown, title="rows by label"), note)
 
 
 def _scores(report: Report) -> str:
@@ -128,22 +135,22 @@ def _scores(report: Report) -> str:
         return ""
     edges = [index / NUM_SCORE_BINS for index in range(NUM_SCORE_BINS + 1)]
     chart = charts.histogram(edges, report.scores, title="rows by score", unit="score")
-    return _card("Scores", chart, f"{units.count(sum(report.scores))} rows")
+    return html.card("Scores", chart, f"{units.count(sum(report.scores))} rows")
 
 
 def _tokens(report: Report) -> str:
-    if not report.padded_tokens:
+    if not report.padded_tokens or report.corpus is not None:
         return ""
     split = [("tokens", report.tokens), ("padding", max(0, report.padded_tokens - report.tokens))]
     chart = charts.share(split, title="tokens and padding", noun="positions")
-    return _card("Padding waste", chart, f"of {units.short(report.padded_tokens)} computed positions")
+    return html.card("Padding waste", chart, f"of {units.short(report.padded_tokens)} computed positions")
 
 
 def _metrics(report: Report) -> str:
     if not report.metrics:
         return ""
     rows = [(name, "n/a" if value is None else f"{value:.6g}") for name, value in report.metrics.items()]
-    return _card("Metrics", _table(("metric", "value"), rows, num=(1,)))
+    return html.card("Metrics", html.table(("metric", "value"), rows, num=(1,)))
 
 
 def _failures(report: Report) -> str:
@@ -155,19 +162,19 @@ def _failures(report: Report) -> str:
     ]
     command = f"hfray run {shlex.quote(report.job or 'JOB.yaml')} --retry-errors"
     body = (
-        _table(("type", "rows", "share"), rows, num=(1, 2))
+        html.table(("type", "rows", "share"), rows, num=(1, 2))
         + "<p>Each row's reason is in its column <code>error</code>, all of them are in <code>errors.parquet</code>. "
         + f'To score only these rows again:</p><code class="command">{escape(command)}</code>'
     )
-    return _card("Failed rows", body, f"{units.count(report.failed)} of {units.count(report.rows)}")
+    return html.card("Failed rows", body, f"{units.count(report.failed)} of {units.count(report.rows)}")
 
 
 def _file_failures(report: Report) -> str:
     if not report.file_failures:
         return ""
     rows = [(failure.path, failure.message) for failure in report.file_failures[:MAX_FILE_FAILURES]]
-    body = "<p>Their rows are missing from the output.</p>" + _table(("file", "reason"), rows)
-    return _card("Files that could not be read", body, f"{len(report.file_failures):,}")
+    body = "<p>Their rows are missing from the output.</p>" + html.table(("file", "reason"), rows)
+    return html.card("Files that could not be read", body, f"{len(report.file_failures):,}")
 
 
 def _model(model: ModelFacts) -> str:
@@ -186,7 +193,7 @@ def _model(model: ModelFacts) -> str:
         ("memory", memory),
         ("device", model.device or ""),
     )
-    return _card("Model", _facts(facts))
+    return html.card("Model", html.facts(facts))
 
 
 def _run(report: Report) -> str:
@@ -201,7 +208,7 @@ def _run(report: Report) -> str:
         ("fingerprint", report.fingerprint),
         ("versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())),
     ]
-    return _card("Run", _facts(facts))
+    return html.card("Run", html.facts(facts))
 
 
 def _sessions(report: Report) -> str:
@@ -221,7 +228,7 @@ def _sessions(report: Report) -> str:
     ]
     names = ("started", "ended as", "time", "rows", "failed", "shards", "workers")
     note = f"last {MAX_SESSIONS} of {len(report.sessions):,}" if len(report.sessions) > MAX_SESSIONS else ""
-    return _card("Sessions", _table(names, rows, num=(2, 3, 4, 5, 6), css="scroll fixed"), note)
+    return html.card("Sessions", html.table(names, rows, num=(2, 3, 4, 5, 6), css="scroll fixed"), note)
 
 
 def _spec(report: Report) -> str:
@@ -234,30 +241,3 @@ def _spec(report: Report) -> str:
 def _footer(report: Report) -> str:
     version = report.versions.get("hfray", "")
     return f"<footer>{escape(f'hfray {version}'.strip())} · the same figures are in report.json</footer>"
-
-
-def _tile(label: str, value: str, note: str, css: str = "") -> str:
-    return (
-        f'<div class="tile {css}"><span>{escape(label)}</span><b>{escape(value)}</b><small>{escape(note)}</small></div>'
-    )
-
-
-def _card(title: str, body: str, note: str = "") -> str:
-    small = f"<small>{escape(note)}</small>" if note else ""
-    return f'<div class="card"><h2>{escape(title)}{small}</h2>{body}</div>'
-
-
-def _facts(facts: Iterable[tuple[str, str]]) -> str:
-    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts if value)
-    return f'<table class="facts"><tbody>{rows}</tbody></table>'
-
-
-def _table(names: Sequence[str], rows: Iterable[Sequence[str]], num: Sequence[int] = (), css: str = "scroll") -> str:
-    def cells(tag: str, values: Sequence[str]) -> str:
-        return "".join(
-            f"<{tag}{' class=num' if index in num else ''}>{escape(value)}</{tag}>"
-            for index, value in enumerate(values)
-        )
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f'<div class="{css}"><table><thead><tr>{cells("th", names)}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -14,6 +14,8 @@ from hfray.kinds.progress import Progress
 from hfray.kinds.report import Report
 from hfray.log import quiet as quieted
 from hfray.spec.kinds import Job
+from hfray.spec.score import ScoreJob
+from hfray.spec.tokenize import TokenizeJob
 
 INTERRUPTED = 130
 
@@ -42,7 +44,7 @@ def run_job(job: Job, *, job_path: str = "", restart: bool, retry_errors: bool, 
 
 
 def _score(
-    job: Job, progress: Progress, job_path: str, log_path: str, debug: bool, restart: bool, retry_errors: bool
+    job: ScoreJob, progress: Progress, job_path: str, log_path: str, debug: bool, restart: bool, retry_errors: bool
 ) -> Report:
     from hfray.data.lease import refuse_live_holder
     from hfray.data.ledger import Ledger
@@ -54,7 +56,27 @@ def _score(
     return run.run(restart=restart, retry_errors=retry_errors)
 
 
-_KINDS: dict[str, Callable[..., Report]] = {"score": _score}
+def _tokenize(
+    job: TokenizeJob, progress: Progress, job_path: str, log_path: str, debug: bool, restart: bool, retry_errors: bool
+) -> Report:
+    from hfray.data.lease import refuse_live_holder
+    from hfray.data.ledger import Ledger
+
+    refuse_live_holder(Ledger(job.output.path, "parquet", ""))
+    if job.mode.name == "tokenizer":
+        from hfray.kinds.train_tokenizer import TokenizerRun
+
+        return TokenizerRun(job, progress, job_path=job_path, log_path=log_path, debug=debug).run(
+            restart=restart, retry_errors=retry_errors
+        )
+    from hfray.kinds.tokenize import TokenizeRun
+
+    return TokenizeRun(job, progress, job_path=job_path, log_path=log_path, debug=debug).run(
+        restart=restart, retry_errors=retry_errors
+    )
+
+
+_KINDS: dict[str, Callable[..., Report]] = {"score": _score, "tokenize": _tokenize}
 
 
 def _log_path(name: str) -> Path:

@@ -67,7 +67,8 @@ class ShardRun:
 
     def run(self, cluster: Cluster, lease: Lease, shards: list[int], method: str) -> list[Receipt]:
         """Runs these shards once and gives the receipts that came back; those of the ledger's own method are taken."""
-        self.progress.phase("starting ray")
+        if not cluster.connected:
+            self.progress.phase("starting ray")
         cluster.connect()
         cluster.probe([self.input_url], self.ledger.storage)
         self.progress.phase("starting workers")

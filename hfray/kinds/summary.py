@@ -14,6 +14,7 @@ from rich.text import Text
 from hfray.kinds import units
 
 if TYPE_CHECKING:
+    from hfray.kinds.corpus import Corpus, Vocabulary
     from hfray.kinds.report import ModelFacts, Report
 
 
@@ -33,7 +34,7 @@ def print_summary(report: Report, console: Console) -> None:
         if path:
             line = Text.assemble((f" {label:<8}", "dim"), units.printable(path))
             console.print(line, soft_wrap=True, highlight=False)
-    if report.failed and report.job:
+    if report.failed and report.job and report.kind == "score":
         command = Text.assemble(
             (" retry   ", "dim"), f"hfray run {shlex.quote(units.printable(report.job))} --retry-errors"
         )
@@ -53,27 +54,63 @@ def _title(report: Report) -> Text:
 def _figures(report: Report) -> list[tuple[str, str, str, str]]:
     """Rows of the table: label, value, note, style of the value."""
     resumed = f"{units.count(report.resumed_rows)} resumed from earlier runs" if report.resumed_rows else ""
-    rows = [("rows", units.count(report.rows), _joined(units.plural(report.shards, "shard"), resumed), "bold")]
+    what = "rows" if report.corpus is None else "examples"
+    rows = [(what, units.count(report.rows), _joined(units.plural(report.shards, "shard"), resumed), "bold")]
+    if report.corpus is not None:
+        rows += _corpus(report.corpus)
+    if report.vocabulary is not None:
+        rows += _vocabulary(report.vocabulary)
     if report.failed:
-        rows.append(("failed", units.count(report.failed), units.percent(report.failed, report.rows), "bold red"))
+        of = report.rows if report.corpus is None else report.corpus.source_rows
+        rows.append(("failed", units.count(report.failed), units.percent(report.failed, of), "bold red"))
         rows += [("", units.count(number), units.printable(name), "") for name, number in _largest(report.error_types)]
     for failure in report.file_failures[:5]:
         rows.append(("unread", "file", f"{units.printable(failure.path)}: {units.printable(failure.message)}", "red"))
     if len(report.file_failures) > 5:
         rows.append(("", "", f"and {units.plural(len(report.file_failures) - 5, 'file')} more", ""))
     if report.rows_per_s:
-        rows.append(("rows/s", units.count(report.rows_per_s), _workers(report), ""))
+        what = "rows/s" if report.corpus is None else "documents/s"
+        rows.append((what, units.count(report.rows_per_s), _workers(report), ""))
     if report.tokens_per_s:
         rows.append(("tokens/s", units.count(report.tokens_per_s), _tokens(report), ""))
     if report.generated_tokens:
         rows.append(("generated", units.count(report.generated_tokens), "tokens", ""))
-    scoring = f"{units.duration(report.scoring_s)} scoring" if report.scoring_s else ""
+    scoring = f"{units.duration(report.scoring_s)} {report.activity}" if report.scoring_s else ""
     rows.append(("time", units.duration(report.wall_s), scoring, ""))
     if report.model and report.model.bytes_after:
         rows.append(("model", units.size(report.model.bytes_after), _model(report.model), ""))
     for name, value in report.metrics.items():
         rows.append((units.printable(name), "n/a" if value is None else f"{value:.4g}", "", "bold"))
     return rows
+
+
+def _corpus(corpus: Corpus) -> list[tuple[str, str, str, str]]:
+    steps = ", ".join(f"{units.count(count)} left out by {step}" for step, count in corpus.left_out.items())
+    rows = [
+        ("documents", units.count(corpus.documents), _joined(f"of {units.count(corpus.source_rows)} rows", steps), "")
+    ]
+    if len(corpus.splits) > 1:
+        rows += [
+            ("", units.count(each.examples), f"{each.name}, {units.short(each.tokens)} tokens", "")
+            for each in corpus.splits
+        ]
+    if corpus.packing_efficiency is not None:
+        rows.append(("filled", f"{100 * corpus.packing_efficiency:.2f} %", f"of {corpus.max_length:,} tokens each", ""))
+    return rows
+
+
+def _vocabulary(vocabulary: Vocabulary) -> list[tuple[str, str, str, str]]:
+    skipped = f"{units.count(vocabulary.num_skipped)} skipped" if vocabulary.num_skipped else ""
+    learned = f"learned in {units.duration(vocabulary.learned_s)}"
+    return [
+        (
+            "texts",
+            units.count(vocabulary.num_texts),
+            _joined(f"{units.short(vocabulary.num_chars)} characters", skipped),
+            "",
+        ),
+        ("vocabulary", units.count(vocabulary.size), _joined("tokens", learned), "bold"),
+    ]
 
 
 def _workers(report: Report) -> str:

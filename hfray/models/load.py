@@ -6,7 +6,6 @@ Safetensors only, remote code never. Knows nothing of rows or batches.
 from __future__ import annotations
 
 import platform
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from hfray.models.info import load_config, model_info, unusable
 from hfray.models.quantization import bytes_in, bytes_now, num_parameters, quantization_config, spare_odd_layers
 from hfray.models.sentence import load_dense, read_sentence_modules
 from hfray.models.source import ModelSource, resolve_source
+from hfray.models.tokenizers import load_tokenizer
 from hfray.spec.sections import ModelSpec
 from hfray.tasks.base import ModelInfo, Processor, Task
 
@@ -149,27 +149,17 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
 def load_processor(source: ModelSource, task: type[Task]) -> Processor:
     """The tokenizer, and the image processor where the task looks at images. Raises SpecError if the model lacks
     one."""
-    where = {"revision": source.revision or "main", "trust_remote_code": False}
     tokenizer = image_processor = None
-    what = "image processor"
-    try:
-        if task.needs_images:
-            from transformers import AutoImageProcessor  # seconds to import, which a text job is spared
+    if task.needs_images:
+        from transformers import AutoImageProcessor  # seconds to import, which a text job is spared
 
+        where = {"revision": source.revision or "main", "trust_remote_code": False}
+        try:
             image_processor = AutoImageProcessor.from_pretrained(source.path, backend="pil", **where)
-        what = "tokenizer"
-        if task.needs_text:
-            from transformers import AutoTokenizer
-
-            with warnings.catch_warnings():
-                # sacremoses only normalises punctuation, which the models' own published scores do without.
-                warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")
-                tokenizer = AutoTokenizer.from_pretrained(source.path, **where)
-    except Exception as error:  # whatever the tokenizer's own class raises for the files it finds
-        raise unusable(source, what, error) from error
-    if tokenizer is not None:
-        if len(tokenizer) <= len(tokenizer.all_special_ids):
-            raise SpecError(f"model {source.name}: it has no tokenizer files (tokenizer.json or the like)")
+        except Exception as error:  # whatever the processor's own class raises for the files it finds
+            raise unusable(source, "image processor", error) from error
+    if task.needs_text:
+        tokenizer = load_tokenizer(source)
         if task.auto_model == "AutoModel" and read_sentence_modules(source).lower_case:
             _lower_case(tokenizer)
     return Processor(tokenizer=tokenizer, image_processor=image_processor)

@@ -21,9 +21,15 @@ from hfray.errors import EngineError, SpecError
 
 HUB_TIMEOUT_S = 20.0
 _NEVER_LOADED = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".ot", ".onnx", ".gguf", ".md")
-_CONFIG: dict[str, str] = {"model": "config.json", "adapter": "adapter_config.json"}
+_CONFIG: dict[str, tuple[str, ...]] = {
+    "model": ("config.json",),
+    "adapter": ("adapter_config.json",),
+    "tokenizer": ("tokenizer_config.json", "tokenizer.json", "config.json"),
+}
+"""Files of which one must be there."""
 
-Kind = Literal["model", "adapter"]
+Kind = Literal["model", "adapter", "tokenizer"]
+"""`tokenizer` is a model of which nothing but the tokenizer counts, or a tokenizer alone."""
 
 _T = TypeVar("_T")
 
@@ -110,7 +116,7 @@ def resolve_source(path: str, revision: str | None, *, kind: Kind = "model") -> 
     if revision is not None:
         raise SpecError(f"{revision_key}: {path} is a local folder, which has no revisions; remove the key")
     try:
-        files = _files_of(folder)
+        files = tuple(name for name in _files_of(folder) if kind != "tokenizer" or not name.endswith(".safetensors"))
         return ModelSource(path, str(folder), None, files, {"content": folder_digest(folder, files)}, kind)
     except OSError as error:
         raise SpecError(f"{path_key}: the folder {path} cannot be read: {error}") from None
@@ -134,7 +140,7 @@ def folder_digest(folder: Path, files: tuple[str, ...]) -> str:
 
 def _keys(kind: str) -> tuple[str, str]:
     """The keys of the job file that a mistake is in."""
-    return ("model.path", "model.revision") if kind == "model" else ("model.adapter", "model.adapter_revision")
+    return ("model.adapter", "model.adapter_revision") if kind == "adapter" else ("model.path", "model.revision")
 
 
 def _files_of(folder: Path) -> tuple[str, ...]:
@@ -155,8 +161,8 @@ def _local_folder(path: str, kind: str, key: str) -> Path | None:
             if path.startswith((".", "/", "~")) or path.count("/") > 1:
                 raise SpecError(f"{key}: there is no folder {path}")
             return None
-    if not (folder / _CONFIG[kind]).is_file():
-        raise SpecError(f"{key}: the folder {path} has no {_CONFIG[kind]}{_other_kind(kind, os.listdir(folder))}")
+    if not any((folder / name).is_file() for name in _CONFIG[kind]):
+        raise SpecError(f"{key}: the folder {path} has no {_CONFIG[kind][0]}{_other_kind(kind, os.listdir(folder))}")
     return folder.resolve()
 
 
@@ -175,9 +181,9 @@ def _package_folder(name: str, key: str) -> Path:
 
 def _other_kind(kind: str, files: tuple[str, ...] | list[str]) -> str:
     """A hint for a model given as an adapter, or the other way round."""
-    if kind == "model" and _CONFIG["adapter"] in files:
+    if kind == "model" and _CONFIG["adapter"][0] in files:
         return "; it is a PEFT adapter: name it as model.adapter, and its base model as model.path"
-    if kind == "adapter" and _CONFIG["model"] in files:
+    if kind == "adapter" and _CONFIG["model"][0] in files:
         return ", so it is no PEFT adapter; name a whole model as model.path"
     return ""
 
@@ -197,8 +203,8 @@ def _hub_source(path: str, revision: str, kind: Kind) -> ModelSource:
     except Exception as error:  # the client's own errors, and those of whatever HTTP library it uses
         return _cached_source(path, revision, kind, f"the hub cannot be reached ({type(error).__name__})")
     files = tuple(sorted(sibling.rfilename for sibling in info.siblings or []))
-    if _CONFIG[kind] not in files:
-        raise SpecError(f"{path_key}: hub model {path} has no {_CONFIG[kind]}{_other_kind(kind, files)}")
+    if not set(_CONFIG[kind]) & set(files):
+        raise SpecError(f"{path_key}: hub model {path} has no {_CONFIG[kind][0]}{_other_kind(kind, files)}")
     return ModelSource(path, path, str(info.sha), files, {"revision": str(info.sha)}, kind)
 
 
@@ -236,16 +242,17 @@ def _cached_source(path: str, revision: str, kind: Kind, why: str) -> ModelSourc
 
     path_key, _ = _keys(kind)
     try:
-        config = try_to_load_from_cache(path, _CONFIG[kind], revision=revision)
+        found = [try_to_load_from_cache(path, name, revision=revision) for name in _CONFIG[kind]]
     except HFValidationError as error:
         raise SpecError(f"{path_key}: {path!r} is neither a folder nor a hub id ({error})") from None
-    if not isinstance(config, str):
+    config = next((each for each in found if isinstance(each, str)), None)
+    if config is None:
         raise SpecError(
             f"{path_key}: {why}, and {path!r} (revision {revision}) is neither a folder nor in the local cache"
         )
     snapshot = Path(config).parent
     files = _files_of(snapshot)
-    if not any(name.endswith(".safetensors") for name in files):
+    if kind != "tokenizer" and not any(name.endswith(".safetensors") for name in files):
         raise SpecError(
             f"{path_key}: {why}, and the local cache has {path!r} (revision {revision}) without its weights"
         )

@@ -7,7 +7,7 @@ key of a field alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from hfray.spec.kinds import job_kinds
 from hfray.spec.problems import close_or_known, close_to
 from hfray.spec.shape import MANY_MEMBERS, fields, members, tag_of, type_text
 from hfray.tasks import TASKS
+from hfray.tasks.features import MODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class FieldRow:
     """Whether it leaves the answers alone, so that a job may be resumed with another value."""
     doc: str
     members: tuple[str, ...] = ()
-    """The tasks or engines that have the field, where not all of them do."""
+    """The tasks, modes or engines that have the field, where not all of them do; the kind of a field that has another
+    meaning in another kind."""
 
 
 def explain(topic: str | None = None) -> list[FieldRow]:
@@ -47,7 +49,7 @@ def explain(topic: str | None = None) -> list[FieldRow]:
         return [FieldRow(name, "kind", "", False, False, _doc(kind.__doc__)) for name, kind in kinds.items()]
     if topic in kinds:
         return _overview(kinds[topic])
-    rows = [row for kind in kinds.values() for row in _rows(kind)]
+    rows = _told_apart({name: _rows(kind) for name, kind in kinds.items()})
     wanted = topic.removeprefix(f"{topic.split('.')[0]}.") if topic.split(".")[0] in kinds else topic
     for matches in _matchers(wanted):
         if found := [row for row in rows if matches(row)]:
@@ -66,8 +68,8 @@ def json_schema(kind: str) -> dict[str, Any]:
     schema: dict[str, Any] = kinds[kind].model_json_schema()
     for each in schema["$defs"].values():
         name = each["properties"].get("name", {})
-        if name.get("const") in TASKS:
-            each["title"] = name["const"]  # every task's class is called Options
+        if name.get("const") in (*TASKS, *MODES):
+            each["title"] = name["const"]  # every task's and every mode's class is called Options
             each["required"] = ["name", *each.get("required", ())]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -90,6 +92,20 @@ def _rows(kind: type[BaseModel]) -> list[FieldRow]:
             () if member is None else (member,),
         )
         for path, member, field in fields(kind)
+    ]
+
+
+def _told_apart(rows: Mapping[str, Sequence[FieldRow]]) -> list[FieldRow]:
+    """The rows of all kinds; a field that is not the same in every kind that has it is marked with its kind."""
+    meanings: dict[str, set[FieldRow]] = {}
+    for each in rows.values():
+        for row in each:
+            if not row.members:
+                meanings.setdefault(row.path, set()).add(row)
+    return [
+        row if row.members or len(meanings[row.path]) == 1 else replace(row, members=(kind,))
+        for kind, each in rows.items()
+        for row in each
     ]
 
 
@@ -140,4 +156,5 @@ def _doc(text: str | None) -> str:
 
 
 def _summary(member: str | None) -> str:
-    return TASKS[member].summary if member in TASKS else ""
+    found = TASKS.get(member or "") or MODES.get(member or "")
+    return "" if found is None else found.summary

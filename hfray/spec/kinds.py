@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from hfray.spec.score import ScoreJob
+from hfray.spec.tokenize import TokenizeJob
 
-Job = ScoreJob
+Job = ScoreJob | TokenizeJob
 """Any job."""
 
 
 def job_kinds() -> dict[str, type[Job]]:
     """Kind to spec class."""
-    return {"score": ScoreJob}
+    return {"score": ScoreJob, "tokenize": TokenizeJob}

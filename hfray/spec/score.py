@@ -50,11 +50,16 @@ class ScoreJob(Strict):
     workers: WorkersSpec = operational(WorkersSpec())
     """On how many CPUs and GPUs."""
     shard_rows: int = Field(default=4096, ge=1)
-    """Rows of one shard: the unit of work, of commit and of resume, and one file of the output."""
+    """Rows of one shard: the unit of work, of commit and of resume."""
     max_error_rate: float = operational(0.01, ge=0, le=1)
     """Share of rows that may fail; above it the job ends with exit code 3."""
     seed: int = Field(default=0, ge=0)
-    """Of sampled text; together with the row's position."""
+    """Of sampled text, together with the row's position, and of `input.sample`."""
+
+    @property
+    def subject(self) -> str:
+        """What it does, in a word."""
+        return self.task.name
 
     @model_validator(mode="after")
     def _check_metrics(self) -> ScoreJob:

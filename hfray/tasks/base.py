@@ -95,6 +95,8 @@ class Task(ABC):
     needs_text: ClassVar[bool] = True
     """Whether the task tokenises, so that the model must bring a tokenizer."""
     needs_images: ClassVar[bool] = False
+    training_mode: ClassVar[str | None] = None
+    """Which mode of `hfray.tasks.features` makes the task's training examples; None: it cannot be trained."""
     Options: ClassVar[type[TaskOptions]]
 
     def __init__(self, options: Any, processor: Processor, model_info: ModelInfo) -> None:

@@ -17,16 +17,14 @@ from pydantic import Field
 
 from hfray.errors import DataError, RowError, SpecError
 from hfray.tasks.base import ModelInfo, Processor, Summary, Task, TaskOptions
+from hfray.tasks.context_windows import DEFAULT_MAX_LENGTH, ContextWindows
 from hfray.tasks.metrics import squad_exact_match_and_f1
 from hfray.tasks.scores import softmax
-from hfray.tasks.text import TextEncoder, Tokens, effective_max_length, text_of
+from hfray.tasks.text import Tokens, effective_max_length, text_of
 from hfray.types import Array, Encoded, Item, Output, Result, Row, Spans
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_DEFAULT_MAX_LENGTH = 384
-_DEFAULT_STRIDE = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +60,7 @@ class QuestionAnswering(Task):
     mode: ClassVar[Literal["forward", "generate"]] = "forward"
     auto_model: ClassVar[str] = "AutoModelForQuestionAnswering"
     columns: ClassVar[tuple[str, ...]] = ("question", "context")
+    training_mode: ClassVar[str | None] = "windows"
 
     class Options(TaskOptions):
         name: Literal["question-answering"] = "question-answering"
@@ -81,35 +80,36 @@ class QuestionAnswering(Task):
 
     def __init__(self, options: Any, processor: Processor, model_info: ModelInfo) -> None:
         super().__init__(options, processor, model_info)
-        self._encoder_of = lru_cache(maxsize=4)(self._make_encoder)
-        if not self._encoder(options).has_offsets:
+        self._windows_of = lru_cache(maxsize=4)(
+            lambda max_length, stride: ContextWindows(processor.tokenizer, max_length, stride, "task.doc_stride")
+        )
+        if not self._windows(options).encoder.has_offsets:
             raise SpecError(
                 f"task {self.name} needs a fast tokenizer (tokenizer.json), which {model_info.name} does not have"
             )
-        self._counter = TextEncoder(processor.tokenizer, None, add_special_tokens=False)
-        self._num_special = processor.tokenizer.num_special_tokens_to_add(pair=True)
         self._cls_id = processor.tokenizer.cls_token_id
 
     def encode(self, rows: Sequence[Row], options: Any = None) -> list[Encoded | RowError]:
         options = options or self.options
-        encoder = self._encoder(options)
+        splitter = self._windows(options)
         encoded: list[Encoded | RowError | None] = [None] * len(rows)
         pairs: dict[int, tuple[str, str]] = {}
         for index, row in enumerate(rows):
             try:
                 pair = text_of(row, "question", options), text_of(row, "context", options)
-                self._check_question(*pair, options)
+                splitter.check(*pair)
                 pairs[index] = pair
             except RowError as error:
                 encoded[index] = error
         questions = [question for question, _ in pairs.values()]
         contexts = [context for _, context in pairs.values()]
-        for index, context, tokens in zip(pairs, contexts, encoder.encode(questions, contexts), strict=True):
+        encodings = splitter.encode(questions, contexts)
+        for index, context, tokens in zip(pairs, contexts, encodings, strict=True):
             if isinstance(tokens, RowError):
                 encoded[index] = tokens
                 continue
             windows = (tokens, *tokens.windows)
-            items = tuple(Item("text", encoder.model_inputs(window), Spans()) for window in windows)
+            items = tuple(Item("text", splitter.encoder.model_inputs(window), Spans()) for window in windows)
             carry = _Carry(context, tuple(map(self._window, windows)), options)
             encoded[index] = Encoded(items, carry, tokens.truncated)
         return [each for each in encoded if each is not None]
@@ -153,43 +153,11 @@ class QuestionAnswering(Task):
         found = [result[0]["answer"] if result else "" for result in results]
         return squad_exact_match_and_f1(found, [_accepted(each, row) for row, each in enumerate(references)])
 
-    def _encoder(self, options: Any) -> TextEncoder:
-        return self._encoder_of(*self._lengths(options))
-
-    def _make_encoder(self, max_length: int, stride: int) -> TextEncoder:
-        room = max_length - self.processor.tokenizer.num_special_tokens_to_add(pair=True)
-        if stride >= room:
-            raise SpecError(
-                f"task.doc_stride {stride} leaves no step between windows of {room} tokens "
-                f"(max_length {max_length} without special tokens); choose less than {room}"
-            )
-        return TextEncoder(self.processor.tokenizer, max_length, truncation="only_second", stride=stride, offsets=True)
-
-    def _lengths(self, options: Any) -> tuple[int, int]:
-        """Tokens of a window, and tokens that two windows share."""
-        limit = effective_max_length(options, self.model_info.max_length) or _DEFAULT_MAX_LENGTH
-        max_length = limit if options.max_length is not None else min(limit, _DEFAULT_MAX_LENGTH)
-        return max_length, options.doc_stride or min(_DEFAULT_STRIDE, max_length // 2)
-
-    def _check_question(self, question: str, context: str, options: Any) -> None:
-        """Raises RowError QuestionTooLong where windows over the context could not advance; the tokenizer panics."""
-        max_length, stride = self._lengths(options)
-        most = max_length - self._num_special - stride - 1
-        if len(question.encode()) <= most:  # a token stands for a byte at least
-            return
-        num_tokens = self._count(question)
-        if num_tokens > most and num_tokens + self._num_special + self._count(context) > max_length:
-            raise RowError(
-                f"question has {num_tokens:,} tokens; windows of {max_length} tokens that share {stride} "
-                f"take at most {most}",
-                type="QuestionTooLong",
-            )
-
-    def _count(self, text: str) -> int:
-        tokens = self._counter.encode([text])[0]
-        if isinstance(tokens, RowError):
-            raise tokens
-        return len(tokens.ids)
+    def _windows(self, options: Any) -> ContextWindows:
+        limit = effective_max_length(options, self.model_info.max_length) or DEFAULT_MAX_LENGTH
+        max_length = limit if options.max_length is not None else min(limit, DEFAULT_MAX_LENGTH)
+        found: ContextWindows = self._windows_of(max_length, options.doc_stride)
+        return found
 
     def _window(self, tokens: Tokens) -> _Window:
         if tokens.offsets is None or tokens.sequence_ids is None or tokens.word_ids is None:

@@ -22,6 +22,7 @@ from hfray.types import GenerationParams, Result
 class Text2TextGeneration(Seq2SeqTask):
     name: ClassVar[str] = "text2text-generation"
     summary: ClassVar[str] = "text from text by an encoder-decoder model"
+    training_mode: ClassVar[str | None] = "seq2seq"
 
     class Options(Seq2SeqOptions):
         name: Literal["text2text-generation"] = "text2text-generation"

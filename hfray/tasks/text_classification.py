@@ -50,6 +50,7 @@ class TextClassification(Task):
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
     columns: ClassVar[tuple[str, ...]] = ("text",)
     optional_columns: ClassVar[tuple[str, ...]] = ("text_pair",)
+    training_mode: ClassVar[str | None] = "plain"
 
     class Options(TaskOptions):
         name: Literal["text-classification"] = "text-classification"

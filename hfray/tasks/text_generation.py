@@ -27,6 +27,7 @@ class TextGeneration(GenerationTask):
     auto_model: ClassVar[str] = "AutoModelForCausalLM"
     columns: ClassVar[tuple[str, ...]] = ("prompt",)
     optional_columns: ClassVar[tuple[str, ...]] = ("messages",)
+    training_mode: ClassVar[str | None] = "packed"
 
     class Options(GenerationOptions):
         name: Literal["text-generation"] = "text-generation"

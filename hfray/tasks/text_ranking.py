@@ -38,6 +38,7 @@ class TextRanking(Task):
     mode: ClassVar[Literal["forward", "generate"]] = "forward"
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
     columns: ClassVar[tuple[str, ...]] = ("query", "text")
+    training_mode: ClassVar[str | None] = "pair"
 
     class Options(TaskOptions):
         name: Literal["text-ranking"] = "text-ranking"

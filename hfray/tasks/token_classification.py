@@ -60,6 +60,7 @@ class TokenClassification(Task):
     mode: ClassVar[Literal["forward", "generate"]] = "forward"
     auto_model: ClassVar[str] = "AutoModelForTokenClassification"
     columns: ClassVar[tuple[str, ...]] = ("text",)
+    training_mode: ClassVar[str | None] = "words"
 
     class Options(TaskOptions):
         name: Literal["token-classification"] = "token-classification"
@@ -180,14 +181,7 @@ class TokenClassification(Task):
         return self._encoder_of(effective_max_length(options, self.model_info.max_length), options.stride)
 
     def _make_encoder(self, max_length: int | None, stride: int) -> TextEncoder:
-        if stride and max_length is not None:
-            room = max_length - self.processor.tokenizer.num_special_tokens_to_add()
-            if stride >= room:
-                raise SpecError(
-                    f"task.stride {stride} leaves no step between windows of {room} tokens "
-                    f"(max_length {max_length} without special tokens); choose less than {room}"
-                )
-        return TextEncoder(self.processor.tokenizer, max_length, stride=stride, offsets=True)
+        return words_encoder(self.processor.tokenizer, max_length, stride, "task.stride")
 
     def _reference_tags(self, reference: Any, row: int) -> list[str]:
         if isinstance(reference, str) or not isinstance(reference, Sequence):
@@ -232,8 +226,23 @@ def _source_of(row: Row, options: Any) -> str | list[str]:
     if "text" not in row:
         raise RowError("column 'text' is missing", type="MissingColumn")
     value = row["text"]
-    if not isinstance(value, list | tuple):
-        return check_text(value, "text", options)
+    return words_of(value, options) if isinstance(value, list | tuple) else check_text(value, "text", options)
+
+
+def words_encoder(tokenizer: Any, max_length: int | None, stride: int, option: str) -> TextEncoder:
+    """Encodes texts and words with offsets. Raises SpecError, with the name of the stride's own `option`."""
+    if stride and max_length is not None:
+        room = max_length - tokenizer.num_special_tokens_to_add()
+        if stride >= room:
+            raise SpecError(
+                f"{option} {stride} leaves no step between windows of {room} tokens "
+                f"(max_length {max_length} without special tokens); choose less than {room}"
+            )
+    return TextEncoder(tokenizer, max_length, stride=stride, offsets=True)
+
+
+def words_of(value: Sequence[Any], options: Any) -> list[str]:
+    """A row's words, each checked; fewer where `max_chars` cut them. Raises RowError: as `check_text`."""
     words = [check_text(word, f"text[{index}]", options, allow_empty=True) for index, word in enumerate(value)]
     lengths = np.cumsum([len(word) + 1 for word in words]) - 1
     fitting = int(np.searchsorted(lengths, options.max_chars, side="right"))

@@ -10,10 +10,8 @@ Transformers 5 has no such pipeline; texts equal those of 4.57's with the same s
 
 from __future__ import annotations
 
-import difflib
-import re
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
@@ -29,26 +27,25 @@ from hfray.tasks.generation import (
     task_specific,
     text_references,
 )
+from hfray.tasks.languages import (
+    examples,
+    known_code,
+    language,
+    language_codes,
+    marian_codes,
+    marian_prefix,
+    sentence_prefix,
+)
 from hfray.tasks.text import TextEncoder, Tokens, effective_max_length
 from hfray.types import GenerationParams, Result
 
-_LANGUAGE_TOKEN = re.compile(r"[a-z]{2,3}_[A-Za-z]{2,4}")  # en_XX (mBART), eng_Latn (NLLB)
-_NAMES = {
-    "ar": "Arabic", "bg": "Bulgarian", "bn": "Bengali", "ca": "Catalan", "cs": "Czech", "da": "Danish", "de": "German",
-    "el": "Greek", "en": "English", "es": "Spanish", "et": "Estonian", "fa": "Persian", "fi": "Finnish", "fr": "French",
-    "gu": "Gujarati", "he": "Hebrew", "hi": "Hindi", "hr": "Croatian", "hu": "Hungarian", "id": "Indonesian",
-    "it": "Italian", "ja": "Japanese", "ko": "Korean", "lt": "Lithuanian", "lv": "Latvian", "ms": "Malay",
-    "nl": "Dutch", "no": "Norwegian", "pl": "Polish", "pt": "Portuguese", "ro": "Romanian", "ru": "Russian",
-    "sk": "Slovak", "sl": "Slovenian", "sv": "Swedish", "sw": "Swahili", "ta": "Tamil", "te": "Telugu", "th": "Thai",
-    "tr": "Turkish", "uk": "Ukrainian", "ur": "Urdu", "vi": "Vietnamese", "zh": "Chinese",
-}  # fmt: skip
-"""ISO 639-1 to the English names that T5's prefixes use."""
 _T5 = frozenset({"t5", "mt5", "umt5", "longt5", "switch_transformers"})
 
 
 class Translation(Seq2SeqTask):
     name: ClassVar[str] = "translation"
     summary: ClassVar[str] = "a text in another language"
+    training_mode: ClassVar[str | None] = "seq2seq"
 
     class Options(Seq2SeqOptions):
         name: Literal["translation"] = "translation"
@@ -70,8 +67,9 @@ class Translation(Seq2SeqTask):
         if self._codes:
             prefix = ""
             forced = self._target_token(options)
-        elif (marian := _marian_codes(tokenizer)) is not None:
-            prefix = self._marian_prefix(options, marian)
+        elif (marian := marian_codes(tokenizer)) is not None:
+            name = self.model_info.name
+            prefix = marian_prefix(tokenizer, marian, options.target_language, "task.target_language", name)
         elif self.model_info.model_type in _T5 or self._pairs():
             prefix, own = self._sentence(options)
         elif options.source_language or options.target_language:
@@ -114,31 +112,20 @@ class Translation(Seq2SeqTask):
         if options.source_language is None:
             raise SpecError(
                 f"{self.model_info.name} translates between many languages: set task.source_language to one of its "
-                f"codes, such as {_examples(self._codes)}"
+                f"codes, such as {examples(self._codes)}"
             )
-        _known(options.source_language, self._codes, "source_language", self.model_info)
+        known_code(options.source_language, self._codes, "task.source_language", self.model_info.name)
         if options.target_language is not None:
-            return self._codes[_known(options.target_language, self._codes, "target_language", self.model_info)]
+            target = known_code(options.target_language, self._codes, "task.target_language", self.model_info.name)
+            return self._codes[target]
         own = self.model_info.generation
         # A model tuned to one target starts its decoder with that language, or forces it.
         if own.get("forced_bos_token_id") is None and own.get("decoder_start_token_id") not in self._codes.values():
             raise SpecError(
                 f"{self.model_info.name} translates into many languages: set task.target_language to one of its codes, "
-                f"such as {_examples(self._codes)}"
+                f"such as {examples(self._codes)}"
             )
         return None
-
-    def _marian_prefix(self, options: Any, codes: Collection[str]) -> str:
-        target = options.target_language
-        if target is None:
-            return ""  # one target language, or each text begins with its own code
-        if not codes:
-            only = getattr(self.processor.tokenizer, "target_lang", None)
-            if only is None or target == only:
-                return ""
-            raise SpecError(f"{self.model_info.name} translates into {only!r} only, not into {target!r}")
-        code = _known(target.removeprefix(">>").removesuffix("<<"), codes, "target_language", self.model_info)
-        return f">>{code}<< "
 
     def _pairs(self) -> dict[str, Any]:
         specific = self.model_info.generation.get("task_specific_params") or {}
@@ -153,54 +140,7 @@ class Translation(Seq2SeqTask):
                 f"{self.model_info.name} is told the languages in words: set task.source_language and "
                 f"task.target_language, or task.prefix{f' (it knows {pairs})' if pairs else ''}"
             )
-        source = _language(options.source_language, "source_language")
-        target = _language(options.target_language, "target_language")
+        source = language(options.source_language, "task.source_language")
+        target = language(options.target_language, "task.target_language")
         own = task_specific(self.model_info, f"translation_{source}_to_{target}")
-        return own.get("prefix") or f"translate {_NAMES[source]} to {_NAMES[target]}: ", own
-
-
-def language_codes(tokenizer: Any) -> dict[str, int]:
-    """The codes of a multilingual tokenizer (mBART, NLLB, M2M100, PLBART) and their token ids; empty for others."""
-    if not hasattr(tokenizer, "set_src_lang_special_tokens"):
-        return {}
-    stated = getattr(tokenizer, "lang_code_to_id", None)
-    if stated:
-        return {str(code): int(token) for code, token in stated.items()}
-    codes = [token for token in tokenizer.all_special_tokens if _LANGUAGE_TOKEN.fullmatch(token)]
-    return {code: int(tokenizer.convert_tokens_to_ids(code)) for code in codes}
-
-
-def _marian_codes(tokenizer: Any) -> list[str] | None:
-    """Target codes without their marks; empty for a model of one pair, None if the tokenizer is not Marian's."""
-    codes = getattr(tokenizer, "supported_language_codes", None)
-    return None if codes is None else [code.removeprefix(">>").removesuffix("<<") for code in codes]
-
-
-def _language(value: str, option: str) -> str:
-    """ISO 639-1 code of a code or an English name."""
-    by_name = {name.lower(): code for code, name in _NAMES.items()}
-    code = by_name.get(value.lower(), value.lower())
-    if code in _NAMES:
-        return code
-    raise SpecError(f"task.{option} {value!r} is no language that hfray can name{_hint(value, [*_NAMES, *by_name])}")
-
-
-def _known(value: str, codes: Collection[str], option: str, model_info: ModelInfo) -> str:
-    if value in codes:
-        return value
-    hint = _hint(value, codes) or f"; it has {_examples(codes)}"
-    raise SpecError(f"task.{option} {value!r} is no language code of {model_info.name}{hint}")
-
-
-def _hint(value: str, known: Collection[str]) -> str:
-    """Codes that begin alike come first: "en" means "en_XX" or "eng_Latn"."""
-    folded = {each.lower(): each for each in known}
-    alike = [each for key, each in sorted(folded.items()) if key.startswith(value.lower())]
-    close = [folded[key] for key in difflib.get_close_matches(value.lower(), folded, n=3)]
-    found = list(dict.fromkeys([*alike, *close]))[:3]
-    return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
-
-
-def _examples(codes: Collection[str]) -> str:
-    shown = sorted(codes)[:5]
-    return ", ".join(shown) + (f" and {len(codes) - len(shown)} more" if len(codes) > len(shown) else "")
+        return own.get("prefix") or sentence_prefix(source, target), own

@@ -43,7 +43,7 @@ def test_values_need_not_come_in_one_piece() -> None:
     assert np.array_equal(np.concatenate([permutation(part) for part in np.array_split(np.arange(200_003), 7)]), whole)
     assert np.array_equal(permutation(np.arange(12).reshape(3, 4)), whole[:12].reshape(3, 4))
     assert permutation(np.array(5)) == whole[5]
-    assert np.array_equal(pickle.loads(pickle.dumps(permutation))(np.arange(9)), whole[:9])
+    assert np.array_equal(pickle.loads(pickle.dumps(permutation))(np.arange(9)), whole[:9])  # noqa: S301
 
 
 def test_nothing_can_be_permuted() -> None:
@@ -114,9 +114,9 @@ def test_every_place_is_as_likely_as_any_other(size: int) -> None:
 @pytest.mark.slow
 def test_every_permutation_of_a_few_is_as_likely_as_any_other() -> None:
     """A Feistel network alone makes even permutations only, and few of them in a small range."""
-    found = Counter(tuple(Permutation(4, seed)(np.arange(4)).tolist()) for seed in range(2400))
+    found = Counter(tuple(Permutation(4, seed)(np.arange(4)).tolist()) for seed in range(1200))
     counts = np.array([found[order] for order in itertools.permutations(range(4))])
-    assert counts.sum() == 2400
+    assert counts.sum() == 1200
     assert abs(chi_square_z(counts)) < 5
 
 

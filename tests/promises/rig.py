@@ -191,7 +191,10 @@ class Rig:
         (self.faults / name).write_text(text)
 
     def num_parts(self) -> int:
-        return len(list((self.output / "data").glob("part-*"))) if self.output.is_dir() else 0
+        return len(list((self.output / "data").rglob("part-*"))) if self.output.is_dir() else 0
+
+    def num_drafts(self) -> int:
+        return len(list((self.output / "_work/drafts/parts").glob("part-*")))
 
     def wait_for(self, condition: Callable[[], Any], run: Run | None = None, timeout_s: float = PATIENCE_S) -> None:
         deadline = time.monotonic() + timeout_s
@@ -253,7 +256,7 @@ class Observer:
     def _look(self) -> None:
         self.observations += 1
         before = self._manifest()
-        parts = sorted((self._output / "data").glob("part-*"))
+        parts = sorted((self._output / "data").rglob("part-*"))
         try:
             for part in parts:
                 self._open(part)
@@ -284,11 +287,13 @@ class Observer:
 
     def _difference(self, manifest: dict[str, Any], parts: list[Path]) -> str | None:
         listed = {row[0]: row for row in manifest["parts"]}
-        if set(listed) != {part.name for part in parts}:
+        names = {part: str(part.relative_to(self._output / "data")) for part in parts}
+        if set(listed) != set(names.values()):
             return f"_SUCCESS lists {len(listed)} parts, there are {len(parts)}"
         for part in parts:
-            if listed[part.name][4] != self._digests[part] or listed[part.name][3] != part.stat().st_size:
-                return f"_SUCCESS is wrong about {part.name}"
+            _, _, _, size_bytes, digest = listed[names[part]]
+            if digest != self._digests[part] or size_bytes != part.stat().st_size:
+                return f"_SUCCESS is wrong about {names[part]}"
         return None if (self._output / "errors.parquet").exists() else "_SUCCESS without errors.parquet"
 
 

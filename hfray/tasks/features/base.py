@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from hfray.types import Examples, Row, Strict
+from hfray.types import Column, Examples, Row, Strict
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,6 +69,19 @@ class Features(ABC):
     def schema(self) -> pa.Schema:
         """The Arrow types of the columns of `encode`'s examples, in order; fixed for a job. Token ids, labels of tokens
         and positions are int32."""
+
+    @property
+    def packs(self) -> bool:
+        """Whether the examples of a whole part are put together by `pack` before they are written."""
+        return False
+
+    def pack(self, columns: Mapping[str, Column]) -> Mapping[str, Column]:
+        """`encode`'s columns, of the examples of one part, as the columns of `packed_schema`."""
+        return columns
+
+    def packed_schema(self) -> pa.Schema:
+        """The Arrow types of what is written."""
+        return self.schema()
 
     @property
     def label_names(self) -> tuple[str, ...] | None:

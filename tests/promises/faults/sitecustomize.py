@@ -3,6 +3,7 @@
 Nothing in hfray knows of it. What happens is read at call time from files in the folder $HFRAY_FAULTS:
 
     kill-before, kill-after   a piece of a path: once, around the write of that file, the driver and this process die
+    slow                      seconds that each commit of a part takes longer
     full-fsync, full-link     a piece of a path: as long as it is there, to sync or to link such a file finds no space
     hub                       endpoint and cache folder of the model hub, one a line, in place of the real ones
     no-lease                  the lease is never held nor checked
@@ -18,6 +19,7 @@ import importlib.machinery
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,6 +49,8 @@ def _maybe_kill(name: str, path: str) -> None:
 
 def _around(method: Any) -> Any:
     def wrapped(self: Any, path: str, *args: Any) -> Any:
+        if "/part-" in path:
+            time.sleep(float(_text("slow") or 0))
         _maybe_kill("kill-before", self.url(path))
         answer = method(self, path, *args)
         _maybe_kill("kill-after", self.url(path))

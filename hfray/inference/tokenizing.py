@@ -1,0 +1,245 @@
+"""What a tokenising actor does with a shard of the input: read, make examples, commit, give a receipt.
+
+`tokenize` makes a part of the output from a shard, and nothing else. Where rows of all shards depend on each other
+(splits, duplicates, a shuffle, labels that are not known yet) `draft` leaves a shard's examples with the place where
+each belongs, and `assembling` makes the parts of them. Knows files and features; Ray Data calls it but it knows nothing
+of Ray.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hfray.data.base import Shard
+from hfray.data.drafts import PART, POSITION, RANK, draft_facts, encode_draft
+from hfray.data.duplicates import encode_hashes, hashes_path
+from hfray.data.ledger import ERRORS, Ledger
+from hfray.data.parts import ERROR_TYPE
+from hfray.data.permutation import stable_hash
+from hfray.data.plan import Plan
+from hfray.data.routing import Routing
+from hfray.data.selection import RowReader, SelectedRows
+from hfray.data.token_parts import encode_tokens, facts_of, from_table, to_table
+from hfray.errors import DataError, RowError
+from hfray.inference.receipt import Receipt, ShardFailure, Tick
+from hfray.inference.token_counts import TOKENS, Counted, count_tokens, lengths_of
+from hfray.tasks.features.base import Features
+from hfray.tasks.features.labels import is_text, names_in
+from hfray.types import Array, Ragged, Row
+
+CHUNK_CHARS = 4 * 2**20  # a chunk's tokens and offsets lie in memory as Python objects for a moment
+LABELS = "labels"
+
+
+def error_path(shard: int) -> str:
+    """Of the file with a shard's failed rows, from the output's root."""
+    return f"{ERRORS}/{shard:08d}.parquet"
+
+
+class TokenWorker:
+    """Makes examples of shards of one job."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        reader: RowReader,
+        features: Features,
+        *,
+        routing: Routing | None = None,
+        split_seed: int = 0,
+        hashes: bool = False,
+        tick: Callable[[Tick], None] = lambda tick: None,
+    ) -> None:
+        """ledger: of the output, or of the drafts; routing: for drafts; hashes: whether drafts leave the hashes of
+        their rows, by which duplicates are found."""
+        self._plan = plan
+        self._ledger = ledger
+        self._reader = reader
+        self._features = features
+        self._schema = features.schema()
+        self._routing = routing
+        self._split_seed = split_seed
+        self._hashes = hashes
+        self._tick = tick
+        self._columns = tuple(
+            name
+            for name in (*features.required_columns(features.options, features.present), *features.optional_columns)
+            if name in features.present
+        )
+
+    def tokenize(self, shard_number: int) -> Receipt | ShardFailure:
+        """Commits the part with the shard's own number; adopts it if it is there already."""
+        if self._ledger.has_part(shard_number):
+            return self.adopt(shard_number)
+        started_at = time.time()
+        shard = self._plan.shard(shard_number)
+        made = self._make(shard)
+        if isinstance(made, ShardFailure):
+            return made
+        table = pack(self._features, made.table, made.counted)
+        data = encode_tokens(table, self._ledger.format, made.counted.as_facts())
+        return self._commit(shard, made, data, started_at)
+
+    def draft(self, shard_number: int) -> Receipt | ShardFailure:
+        """Commits the shard's examples, each with the place in the output where it belongs."""
+        if self._ledger.has_part(shard_number):
+            return self.adopt(shard_number)
+        started_at = time.time()
+        shard = self._plan.shard(shard_number)
+        made = self._make(shard)
+        if isinstance(made, ShardFailure):
+            return made
+        if has_open_labels(self._schema):
+            made.counted.names = names_in(made.table[LABELS].to_pylist())
+        made.counted.rows = made.table.num_rows
+        if self._hashes:
+            hashes = [self._hash(made.source.rows[row], 0) for row in made.used]
+            positions = [made.source.positions[row] for row in made.used]
+            self._ledger.storage.replace(hashes_path(shard_number), encode_hashes(hashes, positions))
+        return self._commit(shard, made, self._routed(made), started_at)
+
+    def adopt(self, number: int) -> Receipt:
+        """The receipt of a part or a draft that is already there, made from its bytes."""
+        data = self._ledger.read_part(number)
+        name = f"{self._ledger.url}/{self._ledger.layout.path(number)}"
+        facts = draft_facts(data, name) if self._routing is not None else facts_of(data, self._ledger.format, name)
+        return Counted.from_facts(facts).receipt(number, data, time.time(), adopted=True)
+
+    # -- steps
+
+    def _make(self, shard: Shard) -> _Made | ShardFailure:
+        try:
+            source = self._reader.read(shard, self._columns)
+        except DataError as error:
+            return ShardFailure(shard.index, shard.file.url, str(error))
+        errors = dict(source.errors)
+        todo = [row for row in range(len(source.rows)) if row not in errors]
+        tables = [self._schema.empty_table()]
+        rows: list[Array] = []
+        counted = Counted(left_out=source.left_out)
+        for chunk in _chunks(todo, source.rows):
+            examples = self._features.encode([source.rows[row] for row in chunk])
+            tables.append(to_table(examples.columns, self._schema))
+            rows.append(np.asarray(chunk, np.int64)[examples.rows])
+            errors |= {chunk[number]: error for number, error in examples.errors.items()}
+            counted.truncated += len(examples.truncated)
+            tokens = int(lengths_of(tables[-1]).sum())
+            self._tick(Tick(len(chunk) - len(examples.errors), len(examples.errors), tokens))
+        table = pa.concat_tables(tables).combine_chunks()
+        made = _Made(source, table, np.concatenate(rows) if rows else np.zeros(0, np.int64), errors, counted)
+        counted.failed, counted.documents = len(errors), len(made.used)
+        counted.error_types = dict(sorted(Counter(error.type for error in errors.values()).items()))
+        count_tokens(counted, lengths_of(table))
+        return made
+
+    def _routed(self, made: _Made) -> bytes:
+        """The draft's bytes."""
+        routing = self._routing
+        if routing is None:
+            raise DataError("a draft is made without a routing; this is a mistake in hfray")
+        positions = np.asarray(made.source.positions, np.int64)
+        splits, ranks, parts = (np.zeros(len(positions), np.int64) for _ in range(3))
+        for row in made.used:
+            splits[row] = routing.split_of(int(positions[row]), self._hash(made.source.rows[row], self._split_seed))
+        for split in range(len(routing.splits)):
+            mine = splits == split
+            ranks[mine] = routing.ranks(split, positions[mine])
+            parts[mine] = routing.parts(split, ranks[mine])
+        groups = np.array([routing.group(int(s), int(p)) for s, p in zip(splits, parts, strict=True)], np.int64)
+        table = made.table
+        for name, values in ((RANK, ranks), (POSITION, positions), (PART, parts)):
+            table = table.append_column(name, pa.array(values[made.rows], pa.int64()))
+        return encode_draft(table, splits[made.rows], groups[made.rows], made.counted.as_facts())
+
+    def _hash(self, row: Row, seed: int) -> int:
+        """128 bits of the columns that the mode reads."""
+        return stable_hash([_bytes_of(row.get(name)) for name in self._columns], str(seed).encode())
+
+    def _commit(self, shard: Shard, made: _Made, data: bytes, started_at: float) -> Receipt:
+        if made.errors:  # before the part: a part speaks of errors that are there
+            self._ledger.storage.replace(error_path(shard.index), _error_file(shard, made))
+        if not self._ledger.commit_part(shard.index, data):
+            return self.adopt(shard.index)  # another attempt was first, and what it wrote is what counts
+        return made.counted.receipt(shard.index, data, started_at)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The examples of a shard. rows: int64 [num_examples], the row of the source that each was made from."""
+
+    source: SelectedRows
+    table: pa.Table
+    rows: Array
+    errors: dict[int, RowError]
+    counted: Counted
+
+    @property
+    def used(self) -> list[int]:
+        """The rows that made examples, ascending."""
+        return [int(row) for row in np.unique(self.rows)]
+
+
+def has_open_labels(schema: pa.Schema) -> bool:
+    """Whether the examples' labels are names that become indexes once all of them are known."""
+    if LABELS not in schema.names:
+        return False
+    type_ = schema.field(LABELS).type
+    return is_text(type_.value_type if pa.types.is_list(type_) else type_)
+
+
+def pack(features: Features, table: pa.Table, counted: Counted) -> pa.Table:
+    """The examples as they go into a part: packed where the mode packs. Completes the counts."""
+    if features.packs:
+        columns = features.pack(from_table(table))
+        ids = columns[TOKENS]
+        counted.padded_tokens = len(ids.values) if isinstance(ids, Ragged) else int(np.size(ids))
+        table = to_table(columns, features.packed_schema())
+    counted.rows = table.num_rows
+    return table
+
+
+def _error_file(shard: Shard, made: _Made) -> bytes:
+    """`file`, `row` (its number in the file), the input columns, `error`."""
+    failed = sorted(made.errors)
+    source = made.source
+    table = source.table.take(pa.array(failed, type=pa.int64()))
+    rows = [shard.first_row + source.positions[row] - shard.first_position for row in failed]
+    table = table.add_column(0, "file", pa.array([shard.file.url] * len(failed)))
+    table = table.add_column(1, "row", pa.array(rows, pa.int64()))
+    table = table.append_column("error", pa.array([made.errors[row].as_record() for row in failed], ERROR_TYPE))
+    sink = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(None), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _bytes_of(value: Any) -> bytes:
+    """One value, the same bytes on every machine."""
+    if isinstance(value, bytes):
+        return b"b" + value
+    if isinstance(value, str):
+        return b"s" + value.encode("utf-8", "surrogatepass")
+    return b"j" + json.dumps(value, sort_keys=True, default=str, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def _chunks(numbers: Sequence[int], rows: Sequence[Row]) -> Iterator[list[int]]:
+    chunk: list[int] = []
+    size = 0
+    for number in numbers:
+        chunk.append(number)
+        size += sum(len(value) for value in rows[number].values() if isinstance(value, str))
+        if size >= CHUNK_CHARS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
