@@ -32,7 +32,7 @@ def index(file: FileRef, shard_rows: int, spool_dir: str, options: ReadOptions) 
         header.extend(_header(record, file, options))
         return False
 
-    found = index_records(file, shard_rows, spool_dir, options, _scanner(file, options), visit)
+    found = index_records(file, shard_rows, spool_dir, options, scanner(file, options), visit)
     if not header:
         raise DataError(f"{file.url}: is empty: a CSV file starts with a header row")
     return replace(found, header=tuple(header), schema=pa.schema([(name, pa.string()) for name in header]))
@@ -41,7 +41,7 @@ def index(file: FileRef, shard_rows: int, spool_dir: str, options: ReadOptions) 
 def read(shard: Shard, schema: pa.Schema) -> ShardRows:
     texts: list[str] = []
     errors: dict[int, RowError] = {}
-    for number, record in enumerate(read_records(shard, _scanner(shard.file, shard.options))):
+    for number, record in enumerate(read_records(shard, scanner(shard.file, shard.options))):
         text, repaired = utf8.decode(record)
         texts.append(text)
         if repaired:
@@ -73,7 +73,8 @@ def _header(record: bytes, file: FileRef, options: ReadOptions) -> list[str]:
     return names
 
 
-def _scanner(file: FileRef, options: ReadOptions) -> Scanner:
+def scanner(file: FileRef, options: ReadOptions) -> Scanner:
+    """For this file's delimiter."""
     return csv_records(_delimiter(file, options))
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from hfray.data import arrow, csv, images, jsonl, parquet, text
 from hfray.data.base import DEFAULT_OPTIONS, FileIndex, FileRef, Format, ReadOptions, Shard, ShardRows
+from hfray.data.records import Scanner, lines
 from hfray.data.storage import storage_for
 from hfray.errors import DataError
 
@@ -21,18 +22,20 @@ Read = Callable[[Shard, pa.Schema], ShardRows]
 
 @dataclass(frozen=True, slots=True)
 class FormatReader:
-    """The two functions of a format, and the columns that a task sees but the output does not keep."""
+    """The two functions of a format, the columns that a task sees but the output does not keep, and what finds the
+    records of a file that is made of them."""
 
     index: Index
     read: Read
     payload: tuple[str, ...] = ()
+    scanner: Callable[[FileRef, ReadOptions], Scanner] | None = None
 
 
 FORMATS: dict[Format, FormatReader] = {
     "parquet": FormatReader(parquet.index, parquet.read),
-    "jsonl": FormatReader(jsonl.index, jsonl.read),
-    "csv": FormatReader(csv.index, csv.read),
-    "text": FormatReader(text.index, text.read),
+    "jsonl": FormatReader(jsonl.index, jsonl.read, scanner=lambda file, options: lines),
+    "csv": FormatReader(csv.index, csv.read, scanner=csv.scanner),
+    "text": FormatReader(text.index, text.read, scanner=lambda file, options: lines),
     "images": FormatReader(images.index, images.read, payload=("image",)),
     "arrow": FormatReader(arrow.index, arrow.read),
 }
@@ -65,6 +68,12 @@ def read_shard(shard: Shard, schema: pa.Schema) -> ShardRows:
     if shard.spool is None:
         _check_unchanged(shard.file)
     return FORMATS[shard.file.format].read(shard, schema)
+
+
+def record_scanner(shard: Shard) -> Scanner | None:
+    """What finds the records between a shard's bytes; None for a format that is not made of records."""
+    make = FORMATS[shard.file.format].scanner
+    return None if make is None else make(shard.file, shard.options)
 
 
 def _check_unchanged(file: FileRef) -> None:

@@ -16,7 +16,7 @@ from hfray.errors import DataError
 Record = tuple[int, int, bytes]
 
 CHUNK_BYTES = 4 << 20
-MAX_RECORD_BYTES = 64 << 20
+MAX_RECORD_BYTES = 256 << 20
 """A longer line or CSV record is an error of the file: memory must stay bounded."""
 
 _BOM = b"\xef\xbb\xbf"

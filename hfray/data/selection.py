@@ -4,7 +4,7 @@ in the input; not what is made of them.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from hfray.data.base import Shard
 from hfray.data.columns import Columns
 from hfray.data.formats import read_shard
 from hfray.data.permutation import Permutation
+from hfray.data.pieces import pieces
 from hfray.data.plan import Plan
 from hfray.data.where import Where
 from hfray.errors import RowError
@@ -48,14 +49,22 @@ class RowReader:
         seed: int = 0,
     ) -> None:
         """sample: how many rows of the plan, or which share of them, chosen by `seed`."""
-        self._plan = plan
+        self._schema = plan.schema
+        self._rows_in_file = {index.file.url: index.num_rows for index in plan.indexes}
         self._columns = columns
         self._where = where
         self._sample = None if sample is None else _Sample(plan.num_rows, sample, seed)
 
+    def read_pieces(self, shard: Shard, wanted: Collection[str]) -> Iterator[SelectedRows]:
+        """The shard in pieces that fit in memory, in order; at least one. Raises as `read`."""
+        if not shard.num_rows:
+            yield self.read(shard, wanted)
+        for piece in pieces(shard, self._rows_in_file[shard.file.url]):
+            yield self.read(piece, wanted)
+
     def read(self, shard: Shard, wanted: Collection[str]) -> SelectedRows:
         """The rows that are left, with the `wanted` columns. Raises DataError when the file cannot be read."""
-        read = self._columns.apply(read_shard(shard, self._plan.schema))
+        read = self._columns.apply(read_shard(shard, self._schema))
         left_out: dict[str, int] = {}
         numbers = list(range(read.num_rows))
         if self._sample is not None:

@@ -13,7 +13,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -104,9 +104,8 @@ class TokenWorker:
             made.counted.names = names_in(made.table[LABELS].to_pylist())
         made.counted.rows = made.table.num_rows
         if self._hashes:
-            hashes = [self._hash(made.source.rows[row], 0) for row in made.used]
-            positions = [made.source.positions[row] for row in made.used]
-            self._ledger.storage.replace(hashes_path(shard_number), encode_hashes(hashes, positions))
+            data = encode_hashes(made.equality, made.documents.tolist())
+            self._ledger.storage.replace(hashes_path(shard_number), data)
         return self._commit(shard, made, self._routed(made), started_at)
 
     def adopt(self, number: int) -> Receipt:
@@ -119,48 +118,75 @@ class TokenWorker:
     # -- steps
 
     def _make(self, shard: Shard) -> _Made | ShardFailure:
+        made = _Made(self._schema.empty_table())
+        tables = [made.table]
+        positions: list[Array] = []
+        documents: list[int] = []
         try:
-            source = self._reader.read(shard, self._columns)
+            for source in self._reader.read_pieces(shard, self._columns):
+                self._add(made, shard, source, tables, positions, documents)
         except DataError as error:
             return ShardFailure(shard.index, shard.file.url, str(error))
+        made.table = pa.concat_tables(tables).combine_chunks()
+        made.positions = np.concatenate([made.positions, *positions])
+        made.documents = np.array(documents, np.int64)
+        counted = made.counted
+        counted.documents = len(documents)
+        counted.error_types = dict(sorted(counted.error_types.items()))
+        count_tokens(counted, lengths_of(made.table))
+        return made
+
+    def _add(
+        self,
+        made: _Made,
+        shard: Shard,
+        source: SelectedRows,
+        tables: list[pa.Table],
+        positions: list[Array],
+        documents: list[int],
+    ) -> None:
+        """The examples of some rows of the shard."""
         errors = dict(source.errors)
         todo = [row for row in range(len(source.rows)) if row not in errors]
-        tables = [self._schema.empty_table()]
-        rows: list[Array] = []
-        counted = Counted(left_out=source.left_out)
         for chunk in _chunks(todo, source.rows):
             examples = self._features.encode([source.rows[row] for row in chunk])
             tables.append(to_table(examples.columns, self._schema))
-            rows.append(np.asarray(chunk, np.int64)[examples.rows])
+            rows = np.asarray(chunk, np.int64)[examples.rows]
+            positions.append(np.asarray(source.positions, np.int64)[rows])
+            used = np.unique(rows).tolist()
+            documents += [source.positions[row] for row in used]
+            if self._routing is not None:
+                made.placement += [self._hash(source.rows[row], self._split_seed) for row in used]
+            if self._hashes:
+                made.equality += [self._hash(source.rows[row], 0) for row in used]
             errors |= {chunk[number]: error for number, error in examples.errors.items()}
-            counted.truncated += len(examples.truncated)
+            made.counted.truncated += len(examples.truncated)
             tokens = int(lengths_of(tables[-1]).sum())
             self._tick(Tick(len(chunk) - len(examples.errors), len(examples.errors), tokens))
-        table = pa.concat_tables(tables).combine_chunks()
-        made = _Made(source, table, np.concatenate(rows) if rows else np.zeros(0, np.int64), errors, counted)
-        counted.failed, counted.documents = len(errors), len(made.used)
-        counted.error_types = dict(sorted(Counter(error.type for error in errors.values()).items()))
-        count_tokens(counted, lengths_of(table))
-        return made
+        if errors:
+            made.errors.append(_error_table(shard, source, errors))
+        counted = made.counted
+        counted.failed += len(errors)
+        counted.error_types = dict(Counter(counted.error_types) + Counter(error.type for error in errors.values()))
+        counted.left_out = dict(Counter(counted.left_out) + Counter(source.left_out))
 
     def _routed(self, made: _Made) -> bytes:
         """The draft's bytes."""
-        routing = self._routing
+        routing, documents = self._routing, made.documents
         if routing is None:
             raise DataError("a draft is made without a routing; this is a mistake in hfray")
-        positions = np.asarray(made.source.positions, np.int64)
-        splits, ranks, parts = (np.zeros(len(positions), np.int64) for _ in range(3))
-        for row in made.used:
-            splits[row] = routing.split_of(int(positions[row]), self._hash(made.source.rows[row], self._split_seed))
+        splits = np.array([routing.split_of(*row) for row in zip(documents.tolist(), made.placement, strict=True)], int)
+        ranks, parts = np.zeros(len(documents), np.int64), np.zeros(len(documents), np.int64)
         for split in range(len(routing.splits)):
             mine = splits == split
-            ranks[mine] = routing.ranks(split, positions[mine])
+            ranks[mine] = routing.ranks(split, documents[mine])
             parts[mine] = routing.parts(split, ranks[mine])
-        groups = np.array([routing.group(int(s), int(p)) for s, p in zip(splits, parts, strict=True)], np.int64)
+        groups = np.array([routing.group(*row) for row in zip(splits.tolist(), parts.tolist(), strict=True)], int)
+        document = np.searchsorted(documents, made.positions)  # of each example
         table = made.table
-        for name, values in ((RANK, ranks), (POSITION, positions), (PART, parts)):
-            table = table.append_column(name, pa.array(values[made.rows], pa.int64()))
-        return encode_draft(table, splits[made.rows], groups[made.rows], made.counted.as_facts())
+        for name, values in ((RANK, ranks), (POSITION, documents), (PART, parts)):
+            table = table.append_column(name, pa.array(values[document], pa.int64()))
+        return encode_draft(table, splits[document], groups[document], made.counted.as_facts())
 
     def _hash(self, row: Row, seed: int) -> int:
         """128 bits of the columns that the mode reads."""
@@ -168,26 +194,28 @@ class TokenWorker:
 
     def _commit(self, shard: Shard, made: _Made, data: bytes, started_at: float) -> Receipt:
         if made.errors:  # before the part: a part speaks of errors that are there
-            self._ledger.storage.replace(error_path(shard.index), _error_file(shard, made))
+            self._ledger.storage.replace(error_path(shard.index), _error_file(made.errors))
         if not self._ledger.commit_part(shard.index, data):
             return self.adopt(shard.index)  # another attempt was first, and what it wrote is what counts
         return made.counted.receipt(shard.index, data, started_at)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Made:
-    """The examples of a shard. rows: int64 [num_examples], the row of the source that each was made from."""
+    """The examples of a shard.
 
-    source: SelectedRows
+    positions: int64 [num_examples], of the row in the input that each was made from; documents: int64 [num_documents],
+    ascending, of all rows that made some; placement, equality: their hashes, where they are wanted.
+    errors: the failed rows, as `errors.parquet` shows them.
+    """
+
     table: pa.Table
-    rows: Array
-    errors: dict[int, RowError]
-    counted: Counted
-
-    @property
-    def used(self) -> list[int]:
-        """The rows that made examples, ascending."""
-        return [int(row) for row in np.unique(self.rows)]
+    positions: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    documents: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    placement: list[int] = field(default_factory=list)
+    equality: list[int] = field(default_factory=list)
+    errors: list[pa.Table] = field(default_factory=list)
+    counted: Counted = field(default_factory=Counted)
 
 
 def has_open_labels(schema: pa.Schema) -> bool:
@@ -209,17 +237,20 @@ def pack(features: Features, table: pa.Table, counted: Counted) -> pa.Table:
     return table
 
 
-def _error_file(shard: Shard, made: _Made) -> bytes:
+def _error_table(shard: Shard, source: SelectedRows, errors: dict[int, RowError]) -> pa.Table:
     """`file`, `row` (its number in the file), the input columns, `error`."""
-    failed = sorted(made.errors)
-    source = made.source
+    failed = sorted(errors)
     table = source.table.take(pa.array(failed, type=pa.int64()))
     rows = [shard.first_row + source.positions[row] - shard.first_position for row in failed]
     table = table.add_column(0, "file", pa.array([shard.file.url] * len(failed)))
     table = table.add_column(1, "row", pa.array(rows, pa.int64()))
-    table = table.append_column("error", pa.array([made.errors[row].as_record() for row in failed], ERROR_TYPE))
+    records = pa.array([errors[row].as_record() for row in failed], ERROR_TYPE)
+    return table.append_column("error", records).replace_schema_metadata(None)
+
+
+def _error_file(tables: Sequence[pa.Table]) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata(None), sink, compression="zstd")
+    pq.write_table(pa.concat_tables(tables), sink, compression="zstd")
     return sink.getvalue()
 
 

@@ -210,7 +210,7 @@ def _span(offsets: Array, start: int, end: int) -> tuple[int, int] | None:
 
     offsets: [num_tokens, 2].
     """
-    if not len(offsets) or offsets[0, 0] > start or False:
+    if not len(offsets) or offsets[0, 0] > start or offsets[-1, 1] < end:
         return None
     later = np.flatnonzero(offsets[:, 0] > start)
     first = (int(later[0]) if len(later) else len(offsets)) - 1

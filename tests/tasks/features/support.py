@@ -86,12 +86,14 @@ def encode(features: Features, rows: Sequence[dict[str, Any]]) -> Examples:
 
 
 def fails(features: Features, good: Sequence[dict[str, Any]], bad: dict[str, Any]) -> tuple[str, str]:
-    """The type and message of a bad row's error, after a look at its neighbours: they are as without it."""
-    without, among = encode(features, good), encode(features, [good[0], bad, *good[1:]])
-    assert set(among.errors) == {1}
+    """The type and message of a bad row's error, after a look at its neighbours: they are as without it, and without a
+    row that has no columns at all."""
+    without, among = encode(features, good), encode(features, [{}, good[0], bad, *good[1:]])
+    assert set(among.errors) == {0, 2}
     assert plainly(among) == plainly(without)
-    assert among.rows.tolist() == [row + (row > 0) for row in without.rows.tolist()]
-    return among.errors[1].type, among.errors[1].message
+    assert among.rows.tolist() == [row + 1 + (row > 0) for row in without.rows.tolist()]
+    assert among.truncated == tuple(row + 1 + (row > 0) for row in without.truncated)
+    return among.errors[2].type, among.errors[2].message
 
 
 def mapped(columns: dict[str, Any], function: Any) -> dict[str, list[Any]]:

@@ -128,9 +128,10 @@ def test_a_row_without_the_column() -> None:
 
 def test_names_of_the_whole_input_become_indexes() -> None:
     one, several, tags = (raw_label_type(form) for form in ("one", "several", "tags"))  # type: ignore[arg-type]
-    column = ["b", "a", "b"]
-    assert names_in(column) == ("a", "b")
-    assert listed(index_labels(column, ("a", "b"))) == listed(index_labels(column, ("a", "b"), one)) == [1, 0, 1]
+    column = ["warm", "cold", "warm"]
+    known = names_in(column)
+    assert known == ("cold", "warm")
+    assert listed(index_labels(column, known)) == listed(index_labels(column, known, one)) == [1, 0, 1]
     assert final_label_type(one) == pa.int32()
     lists = [["b", "a"], [], ["b"]]
     assert names_in(lists) == ("a", "b")

@@ -280,6 +280,7 @@ def test_a_tokenizer_without_a_proof_is_refused_with_the_reason() -> None:
         assert info.value.type == "TextTooLong"
 
 
+@pytest.mark.slow
 def test_a_short_text_needs_no_proof() -> None:
     assert pieces_of("phi-3-mini").cuts("some words", 20) == []
 
