@@ -87,8 +87,8 @@ class TokenWorker:
         made = self._make(shard)
         if isinstance(made, ShardFailure):
             return made
-        table = pack(self._features, made.table, made.counted)
-        data = encode_tokens(table, self._ledger.format, made.counted.as_facts())
+        made.table = pack(self._features, made.table, made.counted)
+        data = encode_tokens(made.table, self._ledger.format, made.counted.as_facts())
         return self._commit(shard, made, data, started_at)
 
     def draft(self, shard_number: int) -> Receipt | ShardFailure:
@@ -125,9 +125,13 @@ class TokenWorker:
         try:
             for source in self._reader.read_pieces(shard, self._columns):
                 self._add(made, shard, source, tables, positions, documents)
+                del source  # a document of 100 MB need not wait until its tokens are packed
         except DataError as error:
             return ShardFailure(shard.index, shard.file.url, str(error))
-        made.table = pa.concat_tables(tables).combine_chunks()
+        made.table = pa.concat_tables(tables)
+        if len(tables) > 2:
+            made.table = made.table.combine_chunks()
+        tables.clear()
         made.positions = np.concatenate([made.positions, *positions])
         made.documents = np.array(documents, np.int64)
         counted = made.counted

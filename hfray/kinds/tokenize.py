@@ -264,10 +264,11 @@ class TokenSetup:
         present = {field.name: field.type for field in self.columns.schema}
         name, options = self.job.mode.name, self.job.mode
         if self.job.task is not None and name == "plain" and "text_pair" in present:
-            name, options = "pair", MODES["pair"].Options(name="pair")
+            name, options = "pair", MODES["pair"].Options(**options.model_dump(exclude={"name"}), name="pair")
         mode = MODES[name]
         self.columns.require(mode.required_columns(options, present), f"mode {name}")
-        return mode(options, tokenizer, self.job.max_length or safe_max_length(tokenizer), present)
+        max_length = self.job.max_length or mode.default_max_length(safe_max_length(tokenizer))
+        return mode(options, tokenizer, max_length, present)
 
     def reader(self) -> RowReader:
         where = None if self.job.input.where is None else compile_where(self.job.input.where)

@@ -24,7 +24,6 @@ class SentenceSimilarity(Task):
     mode: ClassVar[Literal["forward", "generate"]] = "forward"
     auto_model: ClassVar[str] = "AutoModel"
     columns: ClassVar[tuple[str, ...]] = ("text", "text_pair")
-    training_mode: ClassVar[str | None] = "pair"
 
     class Options(PromptOptions):
         name: Literal["sentence-similarity"] = "sentence-similarity"

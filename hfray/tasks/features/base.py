@@ -61,6 +61,11 @@ class Features(ABC):
         """The columns that a row must have under these options, where the input has the columns `present`."""
         return cls.columns
 
+    @classmethod
+    def default_max_length(cls, limit: int | None) -> int | None:
+        """`max_length` where the job says none. limit: what the tokenizer states."""
+        return limit
+
     @abstractmethod
     def encode(self, rows: Sequence[Row]) -> Examples:
         """Rows to examples; never raises for a bad row, never writes into it."""
@@ -88,6 +93,7 @@ class Features(ABC):
         """The names of the classes in `labels`, by index; None where there are none, or they are not known yet.
 
         Not known yet: the options leave them open and the input has names, so `encode` gives names (str, or a list of
-        them) in `labels`, the whole input is looked through, and the names become indexes of their sorted list.
+        them, null for a token without a label) in `labels`, the whole input is looked through, and the names become
+        indexes of their sorted list.
         """
         return None

@@ -63,10 +63,14 @@ class Windows(Features):
         """Tokens that neighbouring windows of a long context share; default: 128, or half of max_length if that is
         less. A row fails if its question leaves no more than that for the context, and the context does not fit."""
 
+    @classmethod
+    def default_max_length(cls, limit: int | None) -> int | None:
+        """384, as the course has it, or the tokenizer's own limit if that is less."""
+        return DEFAULT_MAX_LENGTH if limit is None else min(DEFAULT_MAX_LENGTH, limit)
+
     def __init__(
         self, options: Any, tokenizer: Any, max_length: int | None, present: Mapping[str, pa.DataType]
     ) -> None:
-        """max_length None: 384, or the tokenizer's own limit if that is less."""
         if max_length is None:
             max_length = min(DEFAULT_MAX_LENGTH, int(tokenizer.model_max_length))
         super().__init__(options, tokenizer, max_length, present)

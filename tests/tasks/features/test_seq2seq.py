@@ -57,6 +57,7 @@ def test_scitldr_as_datasets_maps_it(shared_data: Path) -> None:
     assert list(made.truncated) == cut
 
 
+@pytest.mark.slow
 def test_t5_is_told_in_words() -> None:
     tokenizer = tokenizer_of("t5-small")
     wanted = tokenizer("translate English to German: Hello").input_ids, tokenizer(text_target="Hallo").input_ids
