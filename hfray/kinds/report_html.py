@@ -160,11 +160,16 @@ def _failures(report: Report) -> str:
     rows = [
         (name or "other types", units.count(number), units.percent(number, report.failed)) for name, number in ranked
     ]
+    body = html.table(("type", "rows", "share"), rows, num=(1, 2))
+    if report.corpus is not None:
+        body += "<p>They are in <code>errors.parquet</code>, with file, row number and reason.</p>"
+        return html.card(
+            "Failed rows", body, f"{units.count(report.failed)} of {units.count(report.corpus.source_rows)}"
+        )
     command = f"hfray run {shlex.quote(report.job or 'JOB.yaml')} --retry-errors"
-    body = (
-        html.table(("type", "rows", "share"), rows, num=(1, 2))
-        + "<p>Each row's reason is in its column <code>error</code>, all of them are in <code>errors.parquet</code>. "
-        + f'To score only these rows again:</p><code class="command">{escape(command)}</code>'
+    body += (
+        "<p>Each row's reason is in its column <code>error</code>, all of them are in <code>errors.parquet</code>. "
+        f'To score only these rows again:</p><code class="command">{escape(command)}</code>'
     )
     return html.card("Failed rows", body, f"{units.count(report.failed)} of {units.count(report.rows)}")
 

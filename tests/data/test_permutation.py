@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 import pickle
-import time
 from collections import Counter
 
 import numpy as np
@@ -129,13 +128,6 @@ def test_neighbours_part(size: int) -> None:
     assert chi_square_z(blocks) < 5
     rises = np.mean(np.diff(moved) > 0)
     assert abs(rises - 0.5) < 5 * (1 / 12 / size) ** 0.5
-
-
-@pytest.mark.slow
-def test_ten_million_values_take_seconds() -> None:
-    start = time.perf_counter()
-    Permutation(10_000_000, seed=0)(np.arange(10_000_000))
-    assert time.perf_counter() - start < 10
 
 
 def test_the_hashes_that_splits_and_duplicates_depend_on() -> None:
