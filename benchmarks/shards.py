@@ -24,8 +24,6 @@ class Nothing:
     def score(self, shard: int) -> Receipt:
         return Receipt(shard=shard, rows=4096, failed=0, size_bytes=1_000_000, sha256="0" * 64)
 
-    retry = score
-
 
 def make_nothing(tick: Callable[..., None], loaded: Callable[[dict[str, Any]], None]) -> Any:
     return Nothing()
@@ -38,15 +36,15 @@ def main() -> None:
         each.connect()
         counter = ray.remote(num_cpus=0)(Counter).remote()
         workers = WorkersSpec(min=2, max=2)
-        warm = run_shards(each, range(2), make_nothing, workers, counter=counter)
+        warm = run_shards(each, range(2), make_nothing, workers, counter=counter, method="score")
         list(warm)
         started = time.perf_counter()
-        answers = run_shards(each, range(MANY), make_nothing, workers, counter=counter)
+        answers = run_shards(each, range(MANY), make_nothing, workers, counter=counter, method="score")
         next(answers)
         first_s = time.perf_counter() - started
         answers.close()
         started = time.perf_counter()
-        count = sum(1 for _ in run_shards(each, range(SHARDS), make_nothing, workers, counter=counter))
+        count = sum(1 for _ in run_shards(each, range(SHARDS), make_nothing, workers, counter=counter, method="score"))
         seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"shards": count, "ms_per_shard": 1000 * seconds / count, "first_s": first_s, "driver_mib": peak}))

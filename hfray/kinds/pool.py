@@ -32,8 +32,10 @@ class ShardActor:
     """The callable class that Ray Data runs."""
 
     def __init__(self, make_worker: WorkerFactory, counter: Any, method: str, cpus: float) -> None:
-        threads = str(max(1, int(cpus)))
-        os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = threads
+        threads = max(1, int(cpus))
+        os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = str(threads)
+        # One thread needs no pool of them, whose only thread would be another one than that which frees the memory.
+        os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
         name = f"{os.uname().nodename}:{os.getpid()}"
         self._worker = make_worker(
             lambda tick: counter.tick.remote(name, tick.rows, tick.failed, tick.tokens),

@@ -22,8 +22,6 @@ class SlowWorker:
         time.sleep(0.5)
         return Receipt(shard=shard, rows=1, failed=0, size_bytes=1, sha256="0" * 64)
 
-    retry = score
-
 
 def make_worker(tick: Callable[..., None], loaded: Callable[[dict[str, Any]], None]) -> Any:
     return SlowWorker()
@@ -36,7 +34,7 @@ def main() -> None:
         each.connect()
         counter = ray.remote(num_cpus=0)(Counter).remote()
         before = set(threading.enumerate())
-        answers = run_shards(each, range(100), make_worker, WorkersSpec(min=1, max=1), counter=counter)
+        answers = run_shards(each, range(100), make_worker, WorkersSpec(min=1, max=1), counter=counter, method="score")
         next(answers)
         answers.close()  # type: ignore[attr-defined]
         left = [thread.name for thread in threading.enumerate() if thread not in before]

@@ -101,6 +101,7 @@ def test_an_actor_answers_for_every_shard(monkeypatch: pytest.MonkeyPatch, every
     monkeypatch.setattr(pool, "ANSWER_EVERY_S", every_s)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("RAYON_NUM_THREADS", "1")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     make: Any = lambda tick, loaded: Worker()  # noqa: E731
     batches = list(ShardActor(make, None, "score", 1)({"shards": ["[0, 1, 2]"]}))
     assert len(batches) == messages

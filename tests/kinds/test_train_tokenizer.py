@@ -70,7 +70,7 @@ def test_it_is_learned_once_and_loads_anywhere(folder: Path) -> None:
 
 
 def test_what_cannot_be_learned(folder: Path) -> None:
-    done = run(folder, input={"path": "texts.jsonl", "where": "text is null"})
+    done = run(folder, input={"path": "texts.jsonl", "where": "text is None"})
     assert (done.returncode, "nothing to train a tokenizer on" in done.stderr) == (4, True), done.stderr
     assert not (folder / "out" / "_SUCCESS").exists()
     done = run(folder, input={"path": "texts.jsonl", "columns": {"body": "text"}})
