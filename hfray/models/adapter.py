@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hfray.errors import SpecError
+from hfray.models.quantization import import_bitsandbytes
 from hfray.models.source import ModelSource
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -44,6 +45,7 @@ def attach_adapter(model: Any, adapter: ModelSource, *, merge: bool, missing: Co
     check_adapter(adapter)
     weights = Path(adapter.local_file(_WEIGHTS))
     adapter.local_file(_CONFIG)  # beside the weights, so that PEFT finds both in one folder and asks no hub
+    import_bitsandbytes()  # which PEFT would import
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import SafetensorError, safe_open
 

@@ -6,7 +6,11 @@ arXiv:2305.14314).
 
 from __future__ import annotations
 
+import importlib
 import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,7 +25,7 @@ def quantization_config(spec: ModelSpec, dtype: torch.dtype) -> Any:
     if spec.quantization == "none":
         return None
     logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_no_cast_notice)
-    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_no_kernel_notice)
+    import_bitsandbytes()
     from transformers import BitsAndBytesConfig
 
     if spec.quantization == "int8":
@@ -32,6 +36,33 @@ def quantization_config(spec: ModelSpec, dtype: torch.dtype) -> Any:
         bnb_4bit_use_double_quant=spec.double_quantization,
         bnb_4bit_compute_dtype=dtype,
     )
+
+
+def import_bitsandbytes() -> None:
+    """Imports it without the package `kernels`: with it, on a processor with AVX512-BF16, its import fetches compiled
+    code from the hub, at no commit that anybody has pinned, and runs it. (bitsandbytes 0.50, backends/cpu/ops.py)
+
+    To be called before anything else can import it, as PEFT does.
+    """
+    if "bitsandbytes" in sys.modules:
+        return
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_no_kernel_notice)
+    with _hidden("kernels"):
+        importlib.import_module("bitsandbytes")
+
+
+@contextmanager
+def _hidden(package: str) -> Iterator[None]:
+    """Importing the package fails meanwhile."""
+    hidden = {name: sys.modules[name] for name in list(sys.modules) if name.partition(".")[0] == package}
+    for name in hidden:
+        del sys.modules[name]
+    sys.modules[package] = None  # type: ignore[assignment]  # the documented way to say that there is none
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+        sys.modules.update(hidden)
 
 
 def spare_odd_layers(model: torch.nn.Module) -> None:

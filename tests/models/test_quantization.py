@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,36 @@ from hfray.types import Item, Logits
 from tests.models.support import save_model
 
 torch.set_num_threads(1)
+
+KERNELS = """
+from pathlib import Path
+
+def get_kernel(*_, **__):
+    Path({marker!r}).touch()
+    raise RuntimeError("code from elsewhere")
+"""
+IMPORT = """
+import sys
+import kernels
+from hfray.models.quantization import import_bitsandbytes
+import_bitsandbytes()
+assert "bitsandbytes" in sys.modules
+assert sys.modules["kernels"] is kernels
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guarded", [True, False])
+def test_no_compiled_code_is_fetched_at_an_import(tmp_path: Path, guarded: bool) -> None:
+    """Unguarded it is, on such a processor: what the guard is against."""
+    if not torch.cpu._is_avx512_bf16_supported():
+        pytest.skip("bitsandbytes asks for a kernel on processors with AVX512-BF16 only")
+    marker = tmp_path / "fetched"
+    (tmp_path / "kernels.py").write_text(KERNELS.format(marker=str(marker)))
+    code = IMPORT if guarded else "import bitsandbytes"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True, timeout=120)
+    assert marker.exists() != guarded
 
 
 @pytest.fixture(scope="module")
