@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -156,12 +156,13 @@ class TokenizeRun(JobRun[TokenizeJob]):
         return self._finish(second, lease, first=first, labels=names)
 
     def _run(self, method: str, ledger: Ledger, num_shards: int, make: Any, phase: str, **how: Any) -> ShardRun:
+        reader = cache(lambda: make(_no_tick, _no_facts))  # only where parts have lost their receipts
         return ShardRun(
             ledger=ledger,
             num_shards=num_shards,
             method=method,
             make_worker=make,
-            adopt=lambda shard: make(_no_tick, _no_facts).adopt(shard),
+            adopt=lambda shard: reader().adopt(shard),
             workers=self._job.workers,
             progress=self._progress,
             phase=phase,

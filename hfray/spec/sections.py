@@ -69,7 +69,7 @@ class InputSpec(Strict):
     """Only these rows of the input, as a slice: `1000:2000`, `:10%` or `-500:`."""
     limit: int | None = Field(default=None, ge=1)
     """Only the first so many rows of the input (of those selected), counted before `sample` and `where`."""
-    sample: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] | None = None
+    sample: int | float | None = None
     """A random choice of these: so many rows, or such a share of them; drawn by the job's seed, before `where`."""
     where: str | None = None
     """Keep the rows for which this is true, such as `length(text) > 200 and label is not None`."""
@@ -100,6 +100,13 @@ class InputSpec(Strict):
     @classmethod
     def _check_select(cls, select: str | None) -> str | None:
         return None if select is None else check_range(select)
+
+    @field_validator("sample")
+    @classmethod
+    def _check_sample(cls, sample: int | float | None) -> int | float | None:
+        if sample is not None and (sample < 1 if isinstance(sample, int) else not 0 < sample < 1):
+            raise ValueError(f"must be a number of rows, such as 1000, or a share of them, such as 0.1; not {sample}")
+        return sample
 
     @model_validator(mode="after")
     def _check_format(self) -> InputSpec:

@@ -101,7 +101,8 @@ def _blocks(ends: Array) -> Iterator[slice]:
 def _within(lengths: Array) -> Array:
     """Of each token, its place in its piece."""
     ends = np.cumsum(lengths)
-    return np.arange(int(lengths.sum())) - np.repeat(ends - lengths, lengths)
+    within: Array = np.arange(int(lengths.sum())) - np.repeat(ends - lengths, lengths)
+    return within
 
 
 @dataclass(frozen=True, slots=True)
