@@ -33,5 +33,5 @@ def test_a_limit_counts_from_the_first_selected_row() -> None:
 
 @pytest.mark.parametrize("text", ["", ":", "5", "a:b", "1:2:3", "1.5:", "101%:", "%:"])
 def test_what_is_no_range(text: str) -> None:
-    with pytest.raises(ValueError, match="range|more than all"):
+    with pytest.raises(ValueError, match=r"range|more than all"):
         check_range(text)
