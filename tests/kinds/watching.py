@@ -34,7 +34,7 @@ def session(work: Work) -> dict[str, Any]:
     shown: Callable[[], str] = console.file.getvalue  # type: ignore[attr-defined]
     with (
         Progress(console, 100) as progress,
-        watched(progress, check_start=lambda: None, resumed_rows=20, resumed_failed=1) as each,
+        watched(progress, phase="scoring", check_start=lambda: None, resumed_rows=20, resumed_failed=1) as each,
     ):
         work(each, shown)
     return {"shown": shown(), "model": each.model}
@@ -49,7 +49,7 @@ def stuck() -> str | None:
     silent = Progress(Console(file=io.StringIO()), 100)
     with silent as progress, contextlib.suppress(KeyboardInterrupt):
         try:
-            with watched(progress, check_start=check_start, resumed_rows=0, resumed_failed=0):
+            with watched(progress, phase="scoring", check_start=check_start, resumed_rows=0, resumed_failed=0):
                 threading.Event().wait(60)
         except EngineError as error:
             return str(error)
