@@ -57,10 +57,10 @@ class AssemblingWorker:
             return self.adopt(part)
         started_at = time.time()
         split = self._ledger.layout.split_of(part)
-        table, left_out = self._gather(split, part - self._ledger.layout.first_part(split))
+        table, documents, left_out = self._gather(split, part - self._ledger.layout.first_part(split))
         if self._labels and LABELS in table.column_names:
             table = _with_indexes(table, self._labels)
-        counted = Counted(documents=table.num_rows, left_out={"deduplicate": left_out} if left_out else {})
+        counted = Counted(documents=documents, left_out={"deduplicate": left_out} if left_out else {})
         count_tokens(counted, lengths_of(table))
         table = pack(self._features, table, counted)
         data = encode_tokens(table, self._ledger.format, counted.as_facts())
@@ -75,8 +75,8 @@ class AssemblingWorker:
         facts = facts_of(data, self._ledger.format, f"{self._ledger.url}/{self._ledger.layout.path(part)}")
         return Counted.from_facts(facts).receipt(part, data, time.time(), adopted=True)
 
-    def _gather(self, split: int, part: int) -> tuple[pa.Table, int]:
-        """The examples of a part in order, and how many rows were left out as duplicates."""
+    def _gather(self, split: int, part: int) -> tuple[pa.Table, int, int]:
+        """The examples of a part in order, how many rows they are of, and how many were left out as duplicates."""
         group = self._routing.group(split, part)
         schema = self._features.schema()
         for name in ROW_COLUMNS:
@@ -95,8 +95,9 @@ class AssemblingWorker:
             tables.append(segment.filter(pa.array(~later)).cast(schema))
         table = pa.concat_tables(tables)
         # Rows of many examples have one rank; a stable sort keeps their examples in order.
-        order = np.argsort(table[RANK].to_numpy(), kind="stable")
-        return table.take(pa.array(order)).drop_columns(list(ROW_COLUMNS)).combine_chunks(), num_duplicates
+        ranks = table[RANK].to_numpy()
+        table = table.take(pa.array(np.argsort(ranks, kind="stable"))).drop_columns(list(ROW_COLUMNS))
+        return table.combine_chunks(), len(np.unique(ranks)), num_duplicates
 
     def _are_duplicates(self, positions: Array) -> Array:
         """bool [num_rows]"""

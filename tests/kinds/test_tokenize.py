@@ -250,6 +250,18 @@ def test_names_of_labels_are_collected_from_all_shards(office: Office) -> None:
     assert [row["labels"] for row in office.rows()] == [3] * 10 + [1] * 10 + [2] * 10 + [0] * 10
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_windows_are_examples_of_one_document(office: Office, shuffle: bool) -> None:
+    contexts = ["word " * 40, "short", "word " * 90]
+    office.write(question=["who is it", "what", "where"], context=contexts)
+    report = office.run(mode={"name": "windows", "stride": 4}, max_length=32, shuffle=shuffle)
+    assert report.corpus is not None
+    assert report.corpus.documents == 3
+    assert report.rows == len(office.rows()) > 10
+    tokens = sum(len(row["input_ids"]) for row in office.rows())
+    assert (report.tokens, report.truncated) == (tokens, 0)
+
+
 def test_tags_and_several_labels_are_collected(office: Office) -> None:
     words = [["one", "two"], ["three"]] * 5
     office.write(text=words, tags=[["B-X", "O"], ["O"]] * 5)
