@@ -53,9 +53,9 @@ def split_facts(ledger: Ledger, splits: Sequence[Split], receipts: Sequence[Rece
     )
 
 
-def first_part(ledger: Ledger) -> pa.Table:
-    """The table of part 0, whose schema all parts have."""
-    return decode_tokens(ledger.read_part(0), ledger.format, ledger.layout.path(0)).replace_schema_metadata(None)
+def read_tokens_of(ledger: Ledger, part: int) -> pa.Table:
+    """The table of a part; all parts have one schema."""
+    return decode_tokens(ledger.read_part(part), ledger.format, ledger.layout.path(part)).replace_schema_metadata(None)
 
 
 def samples(table: pa.Table, tokenizer: Any) -> tuple[str, ...]:
@@ -91,14 +91,16 @@ def write_tokenizer(ledger: Ledger, tokenizer: Any) -> None:
         ledger.write(f"{TOKENIZER_FOLDER}/{name}", data)
 
 
-def write_dataset_files(ledger: Ledger, splits: Sequence[Split], schema: pa.Schema, fingerprint: str) -> None:
-    """What makes `data/` a folder that `datasets.load_from_disk` opens as a DatasetDict."""
+def write_dataset_files(
+    ledger: Ledger, splits: Sequence[Split], parts: Sequence[int], schema: pa.Schema, fingerprint: str
+) -> None:
+    """What makes `data/` a folder that `datasets.load_from_disk` opens as a DatasetDict. parts: that are there."""
     from datasets import Features
 
     info = {"features": Features.from_arrow_schema(schema).to_dict()}
-    first = 0
-    for split in splits:
-        names = [ledger.layout.name(part).rpartition("/")[2] for part in range(first, first + split.parts)]
+    for number, split in enumerate(splits):
+        own = [part for part in parts if ledger.layout.split_of(part) == number]
+        names = [ledger.layout.name(part).rpartition("/")[2] for part in own]
         state: dict[str, Any] = {
             "_data_files": [{"filename": name} for name in names],
             "_fingerprint": fingerprint[:16],
@@ -110,7 +112,6 @@ def write_dataset_files(ledger: Ledger, splits: Sequence[Split], schema: pa.Sche
         }
         ledger.write(f"data/{split.name}/state.json", json.dumps(state, indent=1).encode())
         ledger.write(f"data/{split.name}/dataset_info.json", json.dumps(info, indent=1).encode())
-        first += split.parts
     ledger.write("data/dataset_dict.json", json.dumps({"splits": [split.name for split in splits]}).encode())
 
 

@@ -40,7 +40,7 @@ from hfray.kinds.report import Report
 from hfray.kinds.shards import ShardRun
 from hfray.kinds.token_output import (
     corpus,
-    first_part,
+    read_tokens_of,
     samples,
     split_facts,
     token_splits,
@@ -197,14 +197,15 @@ class TokenizeRun(JobRun[TokenizeJob]):
         receipts = shards.in_order()
         splits = split_facts(self._ledger, self._splits, receipts)
         made = corpus(features.name, features.max_length, self._plan.num_rows, splits, totals, shards.totals)
-        table = first_part(self._ledger)
+        table = read_tokens_of(self._ledger, receipts[0].shard)
         made = made.model_copy(update={"samples": samples(table, self._tokenizer)})
         schema = table.schema
         write_tokens_file(
             self._ledger, self._tokens(features, schema, made, labels or list(features.label_names or ()))
         )
         if self._job.output.format == "datasets":
-            write_dataset_files(self._ledger, self._splits, schema, self._fingerprint)
+            parts = [receipt.shard for receipt in receipts]
+            write_dataset_files(self._ledger, self._splits, parts, schema, self._fingerprint)
         lease.check()
         report = self._report("complete", "", corpus=made, read=totals)
         self._succeed(report, receipts)

@@ -444,3 +444,23 @@ def test_retrying_errors_is_refused(office: Office) -> None:
     with Progress(Console(file=io.StringIO()), quiet=True) as progress, pytest.raises(SpecError, match="--restart"):
         TokenizeRun(job, progress, job_path="", log_path="", debug=False).run(restart=False, retry_errors=True)
     assert (office.out / "_SUCCESS").exists()
+
+
+def test_a_file_that_is_lost_on_the_way_leaves_its_parts_out(office: Office) -> None:
+    """Its first shard is gone, in a job whose parts `datasets` must find all the same."""
+    office.write("a.parquet", text=[f"a {number}" for number in range(20)])
+    office.write("b.parquet", text=[f"b {number}" for number in range(20)])
+    lost = office.folder / "a.parquet"
+
+    def lose(answers: Answers) -> Answers:
+        lost.write_bytes(lost.read_bytes()[:-1] + b"X")
+        yield from answers
+
+    office.deal = lose
+    report = office.run(
+        input={"path": [str(lost), str(office.folder / "b.parquet")], "skip_bad_files": True},
+        output={"path": str(office.out), "format": "datasets"},
+    )
+    assert report.rows == 20
+    assert [failure.path for failure in report.file_failures] == [str(lost)]
+    assert datasets.load_from_disk(str(office.out / "data"))["train"].num_rows == 20
