@@ -181,7 +181,7 @@ def point_at(monkeypatch: Any, endpoint: str, cache: Path) -> None:
     from huggingface_hub import constants
     from transformers.utils import hub
 
-    monkeypatch.setattr(hub, "_hf_api", None, raising=False)  # it remembers the first hub that it was asked for
+    monkeypatch.setattr(hub, "_hf_api", None)  # it remembers the first hub that it was asked for
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
