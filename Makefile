@@ -33,6 +33,7 @@ lint: install
 
 bench: install
 	$(BIN)/python benchmarks/score.py
+	$(BIN)/python benchmarks/tokenize.py
 
 chaos: install
 	$(BIN)/python -m pytest -m chaos
