@@ -47,6 +47,12 @@ RESERVED: Mapping[str, str] = {
 }  # fmt: skip
 """Training arguments that a job does not give, and why."""
 
+ALIASES: Mapping[str, str] = {
+    "gradient_checkpointing": "activation_checkpointing",
+    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
+}
+"""Older names that Transformers still takes, with a warning, and what is passed on in their place."""
+
 RENAMED: Mapping[str, str] = {
     "warmup_ratio": "write warmup_steps; below 1 it is a share of the run",
     "evaluation_strategy": "write eval_strategy",
@@ -56,7 +62,6 @@ RENAMED: Mapping[str, str] = {
     "overwrite_output_dir": "start over with --restart",
     "logging_dir": "logs lie in the output folder",
     "group_by_length": "is settled by hfray's order of samples",
-    "learning_rate_scheduler": "write lr_scheduler_type",
 }
 """What recipes for other versions say, and what to write here."""
 
@@ -102,10 +107,14 @@ def check_trainer_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
             hint = close_or_known(name, known)
             problem = "is no training argument" + (hint if hint.startswith(",") else " of Transformers")
         if problem is None:
-            try:
-                checked[name] = _valued(value, hints[name])
-            except ValueError as error:
-                problem = str(error)
+            own_name = ALIASES.get(name, name)
+            if own_name != name and own_name in fields:
+                problem = f"is an older name of {own_name}, which is given too; remove it"
+            else:
+                try:
+                    checked[own_name] = _valued(value, hints[name])
+                except ValueError as error:
+                    problem = str(error)
         if problem is not None:
             wrong.append(f"trainer.{name}: {problem}")
     if wrong:

@@ -8,7 +8,7 @@ weight, with double quantisation 4.13 (Dettmers et al. 2023, arXiv:2305.14314, s
 Korthikanti et al. 2022 (arXiv:2205.05198, section 4): 34 bytes for each token, layer and hidden unit at 16 bits, and
 the attention matrix where the implementation holds it; with checkpointing the inputs of all layers, and one layer.
 
-The result is an upper estimate to choose by, not a measurement: a frozen layer keeps fewer activations.
+The result is an estimate to choose by, not a measurement: a frozen layer keeps fewer activations, allocators need more.
 """
 
 from __future__ import annotations
@@ -129,8 +129,9 @@ def activation_bytes(size: ModelSize, setting: Setting) -> int:
     """Of one micro-batch of the longest examples, with the logits and their gradient in fp32."""
     tokens = setting.micro_batch_size * setting.max_tokens
     wide = setting.element_bytes == _FP32_BYTES
-    per_unit = 66 if wide else 34  # dropout masks, 2 of the 34, are bytes
-    layer = tokens * size.hidden_size * per_unit
+    # The 34 are 18, two of them dropout masks of a byte, and 16 of the MLP, which keeps eight times the hidden size.
+    mlp = (size.mlp_elements or 8 * size.hidden_size) * setting.element_bytes
+    layer = tokens * (size.hidden_size * (34 if wide else 18) + mlp)
     if setting.eager_attention:
         layer += tokens * size.num_heads * setting.max_tokens * (9 if wide else 5)
     layers = layer * size.num_layers

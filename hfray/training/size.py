@@ -13,6 +13,8 @@ from hfray.errors import SpecError
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _DECODER_LAYERS = ("decoder_layers", "num_decoder_layers")
 _HIDDEN = ("hidden_size", "d_model", "n_embd", "dim")
+_MLP = ("intermediate_size", "ffn_dim", "n_inner", "d_ff", "encoder_ffn_dim", "hidden_dim")
+_GATES = ("gate_proj", "gate_up_proj", "wi_0")
 _HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads", "encoder_attention_heads")
 
 
@@ -34,6 +36,9 @@ class ModelSize:
     vocab_size: int
     """Of the logits; 0 for a head that has none for each token of a vocabulary."""
 
+    mlp_elements: int = 0
+    """What a layer's MLP keeps of a token for the backward pass: its width twice, or four times where it is gated; 0
+    means the usual eight times the hidden size."""
     added: int = 0
     """Beside the base model's: an adapter's, and the copies of modules that are trained with it."""
 
@@ -76,6 +81,7 @@ def size_of(config: Any, auto_model: str, adapter: AdapterShape | None = None) -
         hidden_size=_first(text, _HIDDEN),
         num_heads=_first(text, _HEADS),
         vocab_size=int(text.vocab_size) if model.get_output_embeddings() is not None else 0,
+        mlp_elements=_first(text, _MLP, 4 * _first(text, _HIDDEN)) * (4 if _is_gated(model) else 2),
         added=added,
     )
 
@@ -96,6 +102,10 @@ def _head_modules(model: Any) -> list[Any]:
     with_weights = [module for module in model.modules() if list(module.parameters(recurse=False))]
     output = model.get_output_embeddings()
     return [*with_weights[-1:], *([] if output is None else [output])]
+
+
+def _is_gated(model: Any) -> bool:
+    return any(_last(name) in _GATES for name, _ in model.named_modules())
 
 
 def _is_linear(module: Any) -> bool:

@@ -90,7 +90,7 @@ def _count(parameters: int) -> str:
 def _remedies(size: ModelSize, setting: Setting) -> list[str]:
     found = []
     if not setting.checkpointing:
-        found.append("trainer.gradient_checkpointing: true")
+        found.append("trainer.activation_checkpointing: true")
     if setting.micro_batch_size > 1:
         found.append(f"a trainer.per_device_train_batch_size below {setting.micro_batch_size}")
     if not size.added:

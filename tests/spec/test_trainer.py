@@ -9,7 +9,7 @@ import pytest
 from transformers import TrainingArguments
 
 from hfray.errors import SpecError
-from hfray.spec.trainer import OPERATIONAL, RENAMED, RESERVED, check_trainer_fields, refusal
+from hfray.spec.trainer import ALIASES, OPERATIONAL, RENAMED, RESERVED, check_trainer_fields, refusal
 
 NAMES = {field.name for field in dataclasses.fields(TrainingArguments)}
 
@@ -26,7 +26,7 @@ def test_values_are_those_of_transformers() -> None:
         "bf16": True,
         "report_to": ["tensorboard"],
         "save_total_limit": None,
-        "gradient_checkpointing": True,
+        "activation_checkpointing": True,
     }
     checked = check_trainer_fields(given)
     assert checked == given | {"learning_rate": 1e-3, "eval_strategy": "no"}
@@ -61,6 +61,13 @@ def test_a_mistake_is_told_by_name(name: str, value: Any, problem: str) -> None:
     assert str(caught.value) == f"trainer.{name}: {problem}"
 
 
+def test_an_older_name_is_passed_on_as_the_new_one() -> None:
+    assert check_trainer_fields({"gradient_checkpointing": True}) == {"activation_checkpointing": True}
+    assert set(ALIASES) | set(ALIASES.values()) <= NAMES
+    with pytest.raises(SpecError, match="is an older name of activation_checkpointing, which is given too"):
+        check_trainer_fields({"gradient_checkpointing": True, "activation_checkpointing": True})
+
+
 def test_mistakes_are_told_together() -> None:
     with pytest.raises(SpecError) as caught:
         check_trainer_fields({"bf16": "x", "seed": 1, "max_steps": 3})
@@ -79,4 +86,4 @@ def test_every_default_is_of_its_type() -> None:
     for field in dataclasses.fields(TrainingArguments):
         if field.default is not dataclasses.MISSING and refusal(field.name) is None:
             value = getattr(field.default, "value", field.default)
-            assert check_trainer_fields({field.name: value}) == {field.name: value}
+            assert check_trainer_fields({field.name: value}) == {ALIASES.get(field.name, field.name): value}

@@ -12,6 +12,7 @@ from transformers import DataCollatorForSeq2Seq, DataCollatorForTokenClassificat
 from hfray.data.tokens import Tokens
 from hfray.errors import SpecError
 from hfray.models.packed_attention import packed_inputs
+from hfray.spec.train import MODES_OF_TASK
 from hfray.training.batches import (
     Causal,
     Masked,
@@ -173,6 +174,14 @@ def test_each_task_has_its_batches(mode: str, columns: tuple[str, ...], task: st
     found = collator_for(tokens(mode, *columns), task, Padding(), MASKING)
     assert isinstance(found, expected)
     assert "offset_mapping" not in columns_read(found, tokens(mode, *columns))
+
+
+def test_what_a_job_may_say_has_batches() -> None:
+    columns = {"windows": ("start_positions", "end_positions"), "packed": ("position_ids", "labels")}
+    for task, modes in MODES_OF_TASK.items():
+        for mode in modes:
+            folder = tokens(mode, *columns.get(mode, ("labels",)), packed=mode == "packed")
+            assert collator_for(folder, task, Padding(), MASKING)
 
 
 def test_packed_batches() -> None:

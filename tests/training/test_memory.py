@@ -65,6 +65,9 @@ def test_activations_are_those_of_the_paper() -> None:
     assert activation_bytes(size, eager) == tokens * 2048 * 24 * 34 + 5 * 16 * 512 * tokens * 24
     checkpointed = replace(SETTING, checkpointing=True)
     assert activation_bytes(size, checkpointed) == 2 * tokens * 2048 * 24 + 34 * tokens * 2048
+    gated = replace(size, mlp_elements=4 * 5504)
+    assert activation_bytes(gated, SETTING) == tokens * 24 * (18 * 2048 + 2 * 4 * 5504)
+    assert activation_bytes(size, replace(SETTING, precision="fp32")) == 66 * tokens * 2048 * 24
     assert activation_bytes(BILLION, SETTING) == activation_bytes(size, SETTING) + 10 * tokens * 50_000
 
 

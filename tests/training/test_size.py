@@ -43,6 +43,12 @@ def test_counts_are_those_of_the_model(config: Any, auto_model: str, layers: int
     assert 0 < size.linear < size.parameters
 
 
+def test_what_an_mlp_keeps() -> None:
+    assert size_of(LLAMA, "AutoModelForCausalLM").mlp_elements == 4 * 64
+    assert size_of(BERT, "AutoModelForMaskedLM").mlp_elements == 2 * 32
+    assert size_of(GPT2, "AutoModelForCausalLM").mlp_elements == 2 * 4 * 16
+
+
 def test_the_head_is_not_among_the_linear_layers() -> None:
     inner = 32 * 32 * 2 + 32 * 16 * 2 + 3 * 32 * 64
     assert size_of(LLAMA, "AutoModelForCausalLM").linear == 3 * inner

@@ -66,7 +66,7 @@ def test_what_is_chosen_fits_or_the_error_says_what_would_help(memory: int, worl
 def test_where_nothing_fits() -> None:
     with pytest.raises(SpecError) as caught:
         choose_stage(SIZE, replace(SETTING, micro_batch_size=8, precision="fp32"), GIB, host_bytes=GIB)
-    assert "use trainer.gradient_checkpointing: true, a trainer.per_device_train_batch_size below 8" in str(
+    assert "use trainer.activation_checkpointing: true, a trainer.per_device_train_batch_size below 8" in str(
         caught.value
     )
     assert "method: lora, trainer.bf16: true, more workers" in str(caught.value)
