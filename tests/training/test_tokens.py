@@ -16,6 +16,7 @@ from hfray.data import token_parts
 from hfray.errors import DataError, SpecError
 from hfray.training.order import Draw
 from hfray.training.tokens import Example, TokenExamples
+from tests.kinds.test_tokenize import Office
 from tests.training.support import IDS, plain_rows, write_tokens
 
 Opened = Callable[..., TokenExamples]
@@ -53,6 +54,30 @@ def test_examples_are_those_that_were_written(tmp_path: Path, format: str, spool
     assert [example.number for example in found] == numbers
     assert [plainly(example) for example in found] == [ROWS[number] for number in numbers]
     assert [plainly(each) for each in opened(path, "validation").take([2, 2, 0])] == [ROWS[2], ROWS[2], ROWS[0]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["plain", "packed"])
+@pytest.mark.parametrize("format", ["parquet", "datasets"])
+@pytest.mark.parametrize("phases", [1, 2])
+def test_examples_are_those_of_a_tokenize_job(
+    office: Office, mode: str, format: str, phases: int, opened: Opened
+) -> None:
+    chosen = {"name": "packed", "append_eos": False} if mode == "packed" else mode
+    changes: dict[str, Any] = {"split": {"validation": 0.3}, "shuffle": True} if phases == 2 else {}
+    output = {"path": str(office.out), "format": format}
+    office.run(mode=chosen, max_length=16, output=output, **changes)
+    suffix = "parquet" if format == "parquet" else "arrow"
+    for split in ("train", "validation")[:phases]:
+        examples = opened(str(office.out), split)
+        parts = sorted((office.out / "data" / split).glob(f"*.{suffix}"))
+        rows = [
+            row
+            for part in parts
+            for row in token_parts.decode_tokens(part.read_bytes(), suffix, "").to_pylist()  # type: ignore[arg-type]
+        ]
+        assert [plainly(example) for example in examples.take(range(len(examples)))] == rows
+        assert len(rows) > 5
 
 
 @pytest.mark.slow
