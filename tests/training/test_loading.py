@@ -14,13 +14,22 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Trainer,
+    TrainingArguments,
+)
 
 from hfray.tasks.features import MODES
 from hfray.training.batches import Causal, Masked, Packed, Padding, Sequences
 from hfray.training.loading import Collate, evaluation_loader, train_loader
 from hfray.training.masking import Masking
 from hfray.training.order import MicroBatches, SampleOrder, evaluation_share
+from hfray.training.schedule import RunLength, Schedule
 from hfray.training.tokens import TokenExamples
 from tests.training.support import IDS, plain_rows, write_tokens
 
@@ -106,6 +115,51 @@ def test_packed_batches_reach_a_model(tmp_path: Path, opened: Opened) -> None:
         assert ("attention_mask" in batch) == (separation == "block_mask")
         losses.append(model(**batch).loss.item())
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("killed", [2, 5])
+def test_a_trainer_goes_on_bit_for_bit(tmp_path: Path, opened: Opened, killed: int) -> None:
+    """What the worker function will rest on: Transformers' Trainer over these loaders and schedules, with dropout."""
+    examples = opened(write_tokens(str(tmp_path / "tokens"), {"train": [ROWS]}))
+    length = RunLength.of(30, 8, 2)
+    seen: list[list[int]] = []
+
+    class Tuner(Trainer):
+        def get_train_dataloader(self) -> Any:
+            batches = MicroBatches(SampleOrder(30, 1), 2, 4, 1, 0, length.stop, self.state.global_step * 8)
+            return train_loader(examples, batches, Collate(Causal(Padding())))
+
+        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+            self.lr_scheduler = Schedule("cosine", 1e-2, length, 0.2).make(optimizer or self.optimizer)
+            return self.lr_scheduler
+
+        def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+            seen.append(inputs["input_ids"].flatten().tolist())
+            return super().training_step(model, inputs, num_items_in_batch)
+
+    def run(name: str, resume: Path | None = None) -> Any:
+        seen.clear()
+        torch.manual_seed(3)
+        arguments = TrainingArguments(
+            output_dir=str(tmp_path / name), max_steps=length.num_steps, gradient_accumulation_steps=4,
+            per_device_train_batch_size=2, learning_rate=1e-2, use_cpu=True, report_to=[], ignore_data_skip=True,
+            save_strategy="steps", save_steps=1, disable_tqdm=True, logging_strategy="no", seed=3,
+        )  # fmt: skip
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=100, n_embd=16, n_layer=1, n_head=2, n_positions=16))
+        tuner = Tuner(model=model, args=arguments, train_dataset=examples)
+        if resume is not None:
+            tuner.state.global_step = killed  # before the loader is made; the checkpoint sets it only afterwards
+        tuner.train(resume_from_checkpoint=None if resume is None else str(resume))
+        assert tuner.state.global_step == length.num_steps
+        return model.state_dict(), [*seen]
+
+    weights, whole = run("whole")
+    again, rest = run("resumed", tmp_path / "whole" / f"checkpoint-{killed}")
+    assert len(whole) == length.num_steps * 4
+    assert rest == whole[killed * 4 :]
+    assert all(torch.equal(value, again[name]) for name, value in weights.items())
 
 
 @pytest.mark.slow
