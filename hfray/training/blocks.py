@@ -153,7 +153,10 @@ class Spool:
 
 def open_part(storage: Storage, path: str, columns: Sequence[str]) -> PartReader:
     """The reader for a part, by its suffix. columns: those to read. Raises DataError."""
-    reader: PartReader = _READERS[path.rpartition(".")[2]](storage, path, columns)
+    suffix = path.rpartition(".")[2]
+    if suffix not in _READERS:
+        raise _damaged(storage.url(path), f"tokens are kept as {' and '.join(_READERS)}, not as {suffix}")
+    reader: PartReader = _READERS[suffix](storage, path, columns)
     return reader
 
 
