@@ -34,6 +34,7 @@ def test_heavy_libraries_are_imported_late() -> None:
         ("tasks/new.py", False),
         ("cli.py", False),
         ("kinds/new.py", False),
+        ("training/new.py", False),
         ("engines/new.py", True),
     ],
 )

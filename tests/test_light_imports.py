@@ -49,7 +49,7 @@ def test_commands_about_jobs_import_nothing_heavy(command: list[str]) -> None:
     assert not imported_by(PROGRAM, *command) & HEAVY
 
 
-@pytest.mark.parametrize("module", ["errors", "types", "log", "tasks", "spec.load", "spec.explain"])
+@pytest.mark.parametrize("module", ["errors", "types", "log", "tasks", "spec.load", "spec.explain", "spec.train"])
 def test_light_modules_import_nothing_heavy(module: str) -> None:
     program = f"import sys, hfray.{module}; print('imported:', *sys.modules)"
     assert not {name.partition(".")[0] for name in imported_by(program)} & HEAVY

@@ -1,0 +1,159 @@
+"""Transformers' training arguments by their own names: which a job may give, which are the job's own words, which
+change no answer. Knows names; only `check_trainer_fields` looks at Transformers' own class, whose import takes seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Any, get_args, get_type_hints
+
+from hfray.errors import SpecError
+from hfray.spec.problems import close_or_known, shown
+
+_ORDER = "is settled by hfray's order of samples; remove it"
+_RAY = "is set by Ray Train; remove it"
+_HUB = "is not for a job; publish the finished folder with `hfray push`"
+
+RESERVED: Mapping[str, str] = {
+    "output_dir": "is the job's own output.path",
+    "seed": "is the job's own seed",
+    "data_seed": "is the job's own seed",
+    "deepspeed": "is the job's own deepspeed",
+    "gradient_accumulation_steps": "follows from global_batch_size and the number of workers; remove it",
+    "auto_find_batch_size": "would change the batch; say per_device_train_batch_size",
+    "resume_from_checkpoint": "is not needed; the same command goes on where the job stopped",
+    "save_only_model": "would leave nothing to resume from; remove it",
+    "average_tokens_across_devices": "is always true, so that a step is the same for any workers; remove it",
+    "use_cpu": "follows from workers.gpus; remove it",
+    "fsdp": "is not supported; choose a ZeRO stage as deepspeed",
+    "fsdp_config": "is not supported; choose a ZeRO stage as deepspeed",
+    **dict.fromkeys(
+        (
+            "ignore_data_skip", "dataloader_drop_last", "train_sampling_strategy", "length_column_name",
+            "remove_unused_columns", "accelerator_config", "parallelism_config",
+        ),
+        _ORDER,
+    ),
+    **dict.fromkeys(("local_rank", "ddp_backend", "ddp_timeout"), _RAY),
+    **dict.fromkeys(
+        (
+            "push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push",
+            "hub_revision",
+        ),
+        _HUB,
+    ),
+    **dict.fromkeys(("do_train", "do_eval", "do_predict"), "does nothing here; remove it"),
+}  # fmt: skip
+"""Training arguments that a job does not give, and why."""
+
+ALIASES: Mapping[str, str] = {
+    "gradient_checkpointing": "activation_checkpointing",
+    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
+}
+"""Older names that Transformers still takes, with a warning, and what is passed on in their place."""
+
+RENAMED: Mapping[str, str] = {
+    "warmup_ratio": "write warmup_steps; below 1 it is a share of the run",
+    "evaluation_strategy": "write eval_strategy",
+    "no_cuda": "write workers.gpus: 0",
+    "per_gpu_train_batch_size": "write per_device_train_batch_size",
+    "per_gpu_eval_batch_size": "write per_device_eval_batch_size",
+    "overwrite_output_dir": "start over with --restart",
+    "logging_dir": "logs lie in the output folder",
+    "group_by_length": "is settled by hfray's order of samples",
+}
+"""What recipes for other versions say, and what to write here."""
+
+OPERATIONAL = frozenset({
+    "per_device_train_batch_size", "per_device_eval_batch_size", "eval_accumulation_steps", "logging_strategy",
+    "logging_steps", "logging_first_step", "log_on_each_node", "log_level", "log_level_replica", "disable_tqdm",
+    "report_to", "run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id",
+    "include_num_input_tokens_seen", "save_total_limit", "save_on_each_node", "enable_jit_checkpoint",
+    "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
+    "dataloader_multiprocessing_context", "dataloader_in_order", "skip_memory_metrics", "debug",
+    "torch_empty_cache_steps", "gradient_checkpointing", "gradient_checkpointing_kwargs", "activation_checkpointing",
+    "activation_checkpointing_kwargs", "ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers",
+    "ddp_static_graph",
+})  # fmt: skip
+"""Training arguments that change speed, memory or bookkeeping, but no answer beyond rounding: a run goes on with other
+values. The batch of one worker is among them, because the global batch is fixed."""
+
+
+def refusal(name: str) -> str | None:
+    """Why a job may not give an argument of this name, as far as that can be told without Transformers."""
+    if name in RESERVED:
+        return RESERVED[name]
+    return f"is not an argument of this release; {RENAMED[name]}" if name in RENAMED else None
+
+
+def check_trainer_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with values of the types that `TrainingArguments` states; "1e-3", which YAML reads as text, is a
+    number. Imports Transformers.
+
+    Raises SpecError, a line for each argument that is unknown, refused or of another type.
+    """
+    from dataclasses import fields as dataclass_fields
+
+    from transformers import TrainingArguments
+
+    hints = get_type_hints(TrainingArguments)
+    known = [each.name for each in dataclass_fields(TrainingArguments) if each.init and each.name not in RESERVED]
+    checked: dict[str, Any] = {}
+    wrong: list[str] = []
+    for name, value in fields.items():
+        problem = refusal(name)
+        if problem is None and name not in known:
+            hint = close_or_known(name, known)
+            problem = "is no training argument" + (hint if hint.startswith(",") else " of Transformers")
+        if problem is None:
+            own_name = ALIASES.get(name, name)
+            if own_name != name and own_name in fields:
+                problem = f"is an older name of {own_name}, which is given too; remove it"
+            else:
+                try:
+                    checked[own_name] = _valued(value, hints[name])
+                except ValueError as error:
+                    problem = str(error)
+        if problem is not None:
+            wrong.append(f"trainer.{name}: {problem}")
+    if wrong:
+        raise SpecError("\n".join(wrong))
+    return checked
+
+
+def _valued(value: Any, hint: Any) -> Any:
+    """The value as the hint's type. Raises ValueError: what it must be."""
+    from pydantic import TypeAdapter, ValidationError
+
+    choices = [str(member.value) for each in _members(hint) if _is_enum(each) for member in each]
+    if value is False and "no" in choices:
+        return "no"  # as YAML reads it
+    if choices and isinstance(value, str):
+        if value not in choices:
+            raise ValueError(f"unknown value {shown(value)}{close_or_known(value, choices)}")
+        return value
+    if isinstance(value, bool) and bool not in _members(hint):
+        raise ValueError(f"must be {_words(hint)}, not {shown(value)}")
+    try:
+        return TypeAdapter(hint).validate_python(value)
+    except ValidationError:
+        raise ValueError(f"must be {_words(hint)}, not {shown(value)}") from None
+
+
+def _words(hint: Any) -> str:
+    names = {
+        int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping of keys",
+        list: "a list", type(None): "null",
+    }  # fmt: skip
+    found = (names.get(getattr(each, "__origin__", each)) for each in _members(hint))
+    return " or ".join(dict.fromkeys(each for each in found if each))
+
+
+def _members(hint: Any) -> Iterable[Any]:
+    arguments = get_args(hint)
+    return arguments if arguments and getattr(hint, "__origin__", None) not in (dict, list) else (hint,)
+
+
+def _is_enum(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Enum)
