@@ -65,7 +65,6 @@ def packed_inputs(position_ids: torch.Tensor, separation: Separation, dtype: tor
     return inputs
 
 
-@torch.no_grad()
 def packing_is_safe(model: Any, separation: Separation) -> bool:
     """Whether each packed document has the logits that it has alone, whatever stands before it.
 
@@ -75,7 +74,8 @@ def packing_is_safe(model: Any, separation: Separation) -> bool:
     was_training = model.training
     model.eval()
     try:
-        return _separates(model, separation)
+        with torch.no_grad():
+            return _separates(model, separation)
     except Exception:  # a model that does not take such inputs raises what it likes
         return False
     finally:
