@@ -78,7 +78,8 @@ class Step:
         """int64 [tokens]: where the keys and values of each token go."""
         self.offsets = self._tensor(positions % block_tokens)
         self.drawing = [each.sequence for each in slices if each.draws]
-        self.last_rows = self._tensor(np.array([end - 1 for end, each in zip(ends, slices, strict=True) if each.draws]))
+        lasts = [end - 1 for end, each in zip(ends, slices, strict=True) if each.draws]
+        self.last_rows = self._tensor(np.array(lasts, dtype=np.int64))
         """int64: the rows whose scores are wanted, in the order of `drawing`."""
         self.pieces = [
             Piece(int(end) - each.count, each.start, each.count, self._tensor(np.array(each.sequence.blocks)))
