@@ -8,6 +8,7 @@ of the failed step alone, until the guilty one stands out and becomes an ItemErr
 from __future__ import annotations
 
 import asyncio
+import itertools
 import queue
 import threading
 import time
@@ -84,6 +85,8 @@ class ContinuousEngine:
     def submit(self, items: Many[Item]) -> Future[Outputs]:
         future: Future[Outputs] = Future()
         request = Request(len(items), future)
+        with self._order:
+            self.stats.items += len(items)
         if not items:
             future.set_result([])
         for item, key, places in group_equal(items):
@@ -97,7 +100,6 @@ class ContinuousEngine:
                 self._outputs.put(key, output)
 
             self._enqueue(item, Places(request, places, keep if item.reuse == "job" else None))
-        self.stats.items += len(items)
         return future
 
     def run(self, items: Many[Item]) -> Outputs:
@@ -108,7 +110,8 @@ class ContinuousEngine:
         if problem is not None:
             raise problem
         receiver = TokenStream(asyncio.get_running_loop())
-        self.stats.items += 1
+        with self._order:
+            self.stats.items += 1
         self._enqueue(item, receiver)
         tokens = receiver.read()
         try:
@@ -199,10 +202,11 @@ class ContinuousEngine:
             sequence.receiver.done(sequence.output(finish))
 
     def _drop_cancelled(self) -> None:
-        for sequence in [each for each in self.scheduler.running if each.receiver.cancelled]:
+        gone = [each for each in self.scheduler.running if each.receiver.cancelled]
+        gone += itertools.takewhile(lambda each: each.receiver.cancelled, self.scheduler.waiting)
+        for sequence in gone:
             self.scheduler.remove(sequence)
-        while self.scheduler.waiting and self.scheduler.waiting[0].receiver.cancelled:
-            self.scheduler.remove(self.scheduler.waiting[0])
+            sequence.receiver.done(ItemError("its caller gave up", type="Cancelled"))
 
     def _give_up(self) -> None:
         """Of a sequence that even the whole cache cannot hold."""
@@ -218,8 +222,8 @@ class ContinuousEngine:
             raise EngineError(f"the device is lost: {str(error).splitlines()[0]}") from error
         memory = is_out_of_memory(error)
         if memory:
-            self._out_of_memory()
-        if len(slices) > 1 or (memory and slices[0].count > self.scheduler.max_step_tokens):
+            self._out_of_memory(sum(each.count for each in slices))
+        if len(slices) > 1 or (memory and slices[0].count > 1):
             for each in slices:
                 each.sequence.suspect = not memory
             return
@@ -231,11 +235,11 @@ class ContinuousEngine:
         else:
             sequence.receiver.done(model_failure(error))
 
-    def _out_of_memory(self) -> None:
+    def _out_of_memory(self, num_tokens: int) -> None:
         self.stats.out_of_memory += 1
         torch.cuda.empty_cache()  # nothing without CUDA
         scheduler = self.scheduler
-        scheduler.max_step_tokens = max(1, scheduler.max_step_tokens // 2)
+        scheduler.max_step_tokens = max(1, num_tokens // 2)
         scheduler.max_running = max(1, min(scheduler.max_running, scheduler.max_step_tokens))
 
     def _fail_all(self, error: EngineError) -> None:

@@ -34,6 +34,8 @@ def check_architecture(model: Any) -> None:
         raise refuse(model, "it is an encoder-decoder")
     if not type(model)._can_set_attn_implementation():
         raise refuse(model, "its attention is its own, not Transformers' attention interface")
+    if not takes(model, "position_ids"):
+        raise refuse(model, "it does not take positions")
     strange = set(getattr(config, "layer_types", None) or ()) - _KNOWN_LAYERS
     if strange:
         raise refuse(model, f"it has layers of {', '.join(sorted(strange))}")

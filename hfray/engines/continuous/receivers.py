@@ -20,6 +20,7 @@ class Request:
         self.future = future
         self._outputs: list[Output | ItemError | None] = [None] * num_items
         self._left = num_items
+        self._settled = False
         self._lock = threading.Lock()  # items that need no model are answered by the caller's thread
 
     @property
@@ -31,15 +32,21 @@ class Request:
             for place in places:
                 self._outputs[place] = output
             self._left -= len(places)
-            last = self._left == 0
-        # A caller that gave up cannot be answered: setting a cancelled future's result raises.
-        if last and self.future.set_running_or_notify_cancel():
-            self.future.set_result([each for each in self._outputs if each is not None])
+            if self._left == 0 and self._open():
+                self.future.set_result([each for each in self._outputs if each is not None])
 
     def fail(self, error: EngineError) -> None:
         with self._lock:
-            if not self.future.done() and self.future.set_running_or_notify_cancel():
+            if self._open():
                 self.future.set_exception(error)
+
+    def _open(self) -> bool:
+        """Whether the future can be set, which is asked once. One that its caller cancelled cannot, but whoever waits
+        for it is told."""
+        if self._settled:
+            return False
+        self._settled = True
+        return self.future.set_running_or_notify_cancel()
 
 
 class Places:

@@ -11,7 +11,14 @@ from typing import Any
 import torch
 
 from hfray.engines.continuous.attention import NAME, BlockTensors, attending
-from hfray.engines.continuous.proof import check_architecture, check_scores, observe_layers, proof_tokens, takes
+from hfray.engines.continuous.proof import (
+    check_architecture,
+    check_scores,
+    observe_layers,
+    position_limit,
+    proof_tokens,
+    takes,
+)
 from hfray.engines.continuous.sampler import Sampler
 from hfray.engines.continuous.scheduler import Slice
 from hfray.engines.continuous.sequence import Sequence
@@ -46,8 +53,8 @@ class Runner:
         self._sampler = Sampler(base.generation_config, loaded.device)
         self._keeps_logits = takes(base, "logits_to_keep")
         self._own_attention = base.config._attn_implementation
-        last = PROOF_BLOCKS * block_tokens + 3
-        self._proof_ends = [block_tokens // 2 + 1, last - 2, last - 1, last]
+        last = min(PROOF_BLOCKS * block_tokens + 3, position_limit(base) or 2**20)
+        self._proof_ends = [max(1, last // 2 - 3), last - 2, last - 1, last]
         prompt = torch.tensor([proof_tokens(vocab_size(base) or 2, last)], device=loaded.device)
         with torch.inference_mode():
             wanted = base(input_ids=prompt, use_cache=False).logits[0, [end - 1 for end in self._proof_ends]]

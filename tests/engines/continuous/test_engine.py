@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from concurrent.futures import wait
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +35,7 @@ from tests.models.support import loaded
 from tests.tasks.support import tiny_model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(
     "settings",
@@ -82,6 +84,7 @@ def test_a_common_beginning_is_computed_once(name: str) -> None:
         assert engine.stats.tokens - fed >= len(whole[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 @pytest.mark.parametrize(
     "settings",
@@ -275,15 +278,15 @@ def test_two_thousand_requests_with_random_cancellation_leave_every_block_free()
     generator = random.Random(11)
     texts = prompts([generator.randint(1, 40) for _ in range(40)], seed=4)
     done = 0
-    with engine_of("llama", cache_bytes=bytes_of("llama", 60), max_running=12) as engine:
+    with engine_of("llama", cache_bytes=bytes_of("llama", 24), max_running=12) as engine:
         futures = []
         for number in range(2000):
             item = item_of(texts[number % 40], max_new_tokens=generator.randint(1, 12))
             futures.append((item, engine.submit([item])))
             if number % 3 == 0:
                 futures[generator.randrange(len(futures))][1].cancel()
-            if number % 50 == 0:
-                futures[-1][1].exception() if not futures[-1][1].cancelled() else None
+            if number % 100 == 99:  # the engine works some off, so that later cancellations meet running ones
+                wait([future for _, future in futures[-20:]])
         for item, future in futures:
             if not future.cancelled():
                 done += 1
