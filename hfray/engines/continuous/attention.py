@@ -2,7 +2,7 @@
 tensors; not sequences.
 
 Rows of one token: each block of keys meets its row's query in one batched product over all blocks at once; the partial
-results join through their log-sum-exp (flash-decoding: Dao et al. 2023). Blocks that lie together in the cache are
+results join afterwards (flash-decoding: Dao et al. 2023). Blocks that lie together in the cache are
 read where they are, without a copy. Pieces of several tokens go one by one through torch's own attention.
 """
 
@@ -108,11 +108,11 @@ class BlockTensors:
             number: (zeros(layer, layer.key_dim), zeros(layer, layer.value_dim)) for number, layer in layers.items()
         }
 
-    def scrub(self, blocks: list[int]) -> None:
-        """Makes blocks clean that may hold numbers that are not finite."""
-        for keys, values in self._tensors.values():
-            keys[blocks] = 0
-            values[blocks] = 0
+    def clear(self, blocks: Any) -> None:
+        """Wipes what earlier users left in blocks, int64 [n]: it may not be finite, see above."""
+        for pair in self._tensors.values():
+            for tensor in pair:
+                tensor.index_fill_(0, blocks, 0)
 
     def attend(self, step: Step, call: Call) -> Any:
         """Stores the rows' keys and values, then attends."""
@@ -127,28 +127,33 @@ class BlockTensors:
 
 
 def _attend_decodes(call: Call, decodes: Decodes, keys: Any, values: Any) -> Any:
-    num_rows, num_heads = decodes.num_rows, call.query.shape[0]
-    num_kv_heads = keys.shape[1]
-    query = call.query[:, :num_rows].transpose(0, 1)
-    query = query.reshape(num_rows, num_kv_heads, num_heads // num_kv_heads, -1)
-    table = query.new_full((num_rows * decodes.width + 1, num_heads), float("-inf"), dtype=torch.float32)
+    num_rows, num_heads, num_kv_heads = decodes.num_rows, call.query.shape[0], keys.shape[1]
+    grouped = (num_rows + 1, num_kv_heads, num_heads // num_kv_heads)
+    # One row more, for blocks that nobody sees: whatever they hold ends there.
+    query = call.query.new_zeros((num_rows + 1, num_heads, call.query.shape[-1]))
+    query[:num_rows] = call.query[:, :num_rows].transpose(0, 1)
+    query = query.view(*grouped, -1)
+    maxima = query.new_full(((num_rows + 1) * decodes.width, *grouped[1:]), float("-inf"), dtype=torch.float32)
     scores = []
     for part in decodes.parts:
         partial = torch.matmul(query[part.row], keys[part.blocks].transpose(2, 3)).float().mul_(call.scaling)
         if call.softcap is not None:
             partial = partial.div_(call.softcap).tanh_().mul_(call.softcap)
         partial = partial.add_(part.bias)
-        table[part.place] = partial.logsumexp(-1).flatten(1)
+        maxima[part.place] = partial.amax(-1)
         scores.append(partial)
-    total = table[:-1].view(num_rows, decodes.width, num_heads).logsumexp(1)
+    most = maxima.view(num_rows + 1, decodes.width, *grouped[1:]).amax(1)
+    total = query.new_zeros(grouped, dtype=torch.float32)
     if call.sinks is not None:
-        total = torch.logaddexp(total, call.sinks.float()[None])
-    total = total.view(num_rows, num_kv_heads, -1, 1)
-    output = query.new_zeros((num_rows, num_heads, values.shape[-1]), dtype=torch.float32)
+        sinks = call.sinks.float().view(1, *grouped[1:])
+        most = torch.maximum(most, sinks)
+        total += (sinks - most).exp()
+    output = query.new_zeros((*grouped, values.shape[-1]), dtype=torch.float32)
     for part, partial in zip(decodes.parts, scores, strict=True):
-        weights = partial.sub_(total[part.row]).exp_().to(values.dtype)
-        output.index_add_(0, part.row, torch.matmul(weights, values[part.blocks]).flatten(1, 2).float())
-    return output.to(call.value.dtype)
+        weights = partial.sub_(most[part.row][..., None]).exp_()
+        total.index_add_(0, part.row, weights.sum(-1))
+        output.index_add_(0, part.row, torch.matmul(weights.to(values.dtype), values[part.blocks]).float())
+    return output.div_(total[..., None])[:num_rows].flatten(1, 2).to(call.value.dtype)
 
 
 def _attend_piece(call: Call, piece: Piece, keys: Any, values: Any) -> Any:

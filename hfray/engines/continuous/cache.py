@@ -29,6 +29,7 @@ class BlockCache:
         self._users = [0] * num_blocks
         self._digest_of: dict[int, bytes] = {}
         self._block_of: dict[bytes, int] = {}
+        self._fresh: list[int] = []
 
     @property
     def num_free(self) -> int:
@@ -47,7 +48,13 @@ class BlockCache:
         else:
             raise CacheFull
         self._users[block] = 1
+        self._fresh.append(block)
         return block
+
+    def take_fresh(self) -> list[int]:
+        """The blocks allocated since the last call: they still hold what was there before."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
 
     def find(self, digests: Sequence[bytes]) -> list[int]:
         """The blocks under the longest run of leading digests that are there. Takes none of them into use."""

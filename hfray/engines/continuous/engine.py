@@ -169,7 +169,7 @@ class ContinuousEngine:
             self._give_up()
             return
         try:
-            drawn = self._runner.step(slices)
+            drawn = self._runner.step(slices, self.cache.take_fresh())
         except Exception as error:
             self.scheduler.undo(slices)
             self._failed(slices, error)
@@ -182,7 +182,6 @@ class ContinuousEngine:
 
     def _accept(self, sequence: Sequence, token: int | None) -> None:
         if token is None:
-            self._runner.scrub(sequence.blocks)
             self.scheduler.remove(sequence, forget=True)
             problem = ItemError("the model's scores are not finite numbers", type="NonFiniteOutput")
             sequence.receiver.done(problem)

@@ -70,18 +70,18 @@ class Runner:
         self._base.set_attn_implementation(self._own_attention)
         self._tensors = None
 
-    def step(self, slices: Many[Slice]) -> list[tuple[Sequence, int | None]]:
-        """The next token of each sequence that has one; None where the model's scores are not finite numbers."""
+    def step(self, slices: Many[Slice], fresh: list[int]) -> list[tuple[Sequence, int | None]]:
+        """The next token of each sequence that has one; None where the model's scores are not finite numbers.
+
+        fresh: blocks that have new owners.
+        """
+        if fresh:
+            self._tensors.clear(torch.tensor(fresh, device=self._loaded.device))
         step = Step(slices, self.block_tokens, self._loaded.device)
         scores = self._scores(step)
         if not step.drawing:
             return []
         return list(zip(step.drawing, self._sampler(scores, step.drawing), strict=True))
-
-    def scrub(self, blocks: list[int]) -> None:
-        """Cleans blocks that may hold numbers that are not finite."""
-        if self._tensors is not None:
-            self._tensors.scrub(blocks)
 
     def _scores(self, step: Step) -> Any:
         """[drawing sequences, vocabulary]."""

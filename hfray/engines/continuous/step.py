@@ -16,9 +16,9 @@ import torch
 from hfray.engines.continuous.scheduler import Slice
 from hfray.types import Array
 
-MAX_GAP = 1
-MIN_VIEW = 24
-MAX_VIEWS = 6
+MAX_GAP = 16  # blocks nobody sees, read along: cheaper than copying what lies around them
+MIN_VIEW = 8
+MAX_VIEWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Part:
     blocks: Any
     """slice, or int64 [n]."""
     row: Any
-    """int64 [n]: who attends to each block."""
+    """int64 [n]: who attends to each block; the number of rows where nobody does."""
     place: Any
-    """int64 [n]: the entry of the block in a table [rows * width + 1]; the last one is nobody's."""
+    """int64 [n]: the entry of the block in a table [(rows + 1) * width]."""
     bias: Any
     """float32 [n, 1, 1, block_tokens]: 0 where the row sees the position, else -inf."""
 
@@ -113,18 +113,21 @@ class Step:
         seen = (position < ends[row][:, None]) & (position >= starts[row][:, None])
         place = row * width + ordinal
         views, rest = _views(blocks)
-        parts = [self._view(low, pairs, blocks, row, place, seen, len(rows) * width) for low, pairs in views]
+        parts = [
+            self._view(low, blocks[pairs], row[pairs], place[pairs], seen[pairs], len(rows), width)
+            for low, pairs in views
+        ]
         if len(rest):
             parts.append(self._part(self._tensor(blocks[rest]), row[rest], place[rest], seen[rest]))
         return Decodes(tuple(parts), len(rows), width)
 
-    def _view(self, low: int, pairs: Array, blocks: Array, row: Array, place: Array, seen: Array, nobody: int) -> Part:
-        """The pairs, whose blocks ascend from `low`, with the gaps between them filled by blocks that nobody sees."""
-        at = blocks[pairs] - low
+    def _view(self, low: int, blocks: Array, row: Array, place: Array, seen: Array, num_rows: int, width: int) -> Part:
+        """Blocks that ascend from `low`, with the gaps between them filled by blocks that nobody sees."""
+        at = blocks - low
         length = int(at[-1]) + 1
-        rows, places = np.zeros(length, np.int64), np.full(length, nobody)
+        rows, places = np.full(length, num_rows), np.full(length, num_rows * width)
         visible = np.zeros((length, self._block_tokens), bool)
-        rows[at], places[at], visible[at] = row[pairs], place[pairs], seen[pairs]
+        rows[at], places[at], visible[at] = row, place, seen
         return self._part(slice(low, low + length), rows, places, visible)
 
     def _part(self, blocks: Any, row: Array, place: Array, seen: Array) -> Part:

@@ -165,10 +165,10 @@ def test_a_model_that_fails_on_one_prompt_fails_for_that_prompt_alone(monkeypatc
     with engine_of("llama") as engine:
         real = engine._runner.step
 
-        def fragile(slices: Any) -> Any:
+        def fragile(slices: Any, fresh: Any) -> Any:
             if any(5 in each.sequence.tokens[each.start : each.end] for each in slices):
                 raise ValueError("a five")
-            return real(slices)
+            return real(slices, fresh)
 
         monkeypatch.setattr(engine._runner, "step", fragile)
         good = [ids[ids != 5] for ids in prompts()]
@@ -180,34 +180,38 @@ def test_a_model_that_fails_on_one_prompt_fails_for_that_prompt_alone(monkeypatc
     assert "a five" in str(outputs[-1])
 
 
-def test_scores_that_are_no_numbers_fail_alone_and_do_not_spoil_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    with engine_of("llama", cache_bytes=bytes_of("llama", 40)) as engine:
+@pytest.mark.parametrize("settings", [{}, {"max_step_tokens": 3, "max_running": 3}], ids=str)
+def test_scores_that_are_no_numbers_fail_alone_and_do_not_spoil_the_cache(settings: dict[str, Any]) -> None:
+    with engine_of("llama", cache_bytes=bytes_of("llama", 40), **settings) as engine:
         embedding = engine._runner._base.get_input_embeddings()
         with torch.no_grad():
             embedding.weight[5] = float("nan")
         for _ in range(3):
             good = [ids for ids in prompts() if 5 not in [*ids, *alone("llama", ids)]]
-            outputs = engine.run([item_of([9, 5, 9, 4, 4, 4]), *map(item_of, good)])
-            assert isinstance(outputs[0], ItemError)
-            assert outputs[0].type == "NonFiniteOutput"
-            assert tokens_of(outputs[1:]) == [alone("llama", ids) for ids in good]
+            bad = item_of([*good[-1][:8], 5, *([9] * 30)])
+            outputs = engine.run([*map(item_of, good[:2]), bad, *map(item_of, good[2:])])
+            failed = outputs.pop(2)
+            assert isinstance(failed, ItemError)
+            assert failed.type == "NonFiniteOutput"
+            assert tokens_of(outputs) == [alone("llama", ids) for ids in good]
+            assert len(good) > 3
 
 
 def test_out_of_memory_halves_the_step_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     with engine_of("gpt2", max_step_tokens=64) as engine:
         real = engine._runner.step
 
-        def small(slices: Any) -> Any:
+        def small(slices: Any, fresh: Any) -> Any:
             if sum(each.count for each in slices) > 20:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-            return real(slices)
+            return real(slices, fresh)
 
         monkeypatch.setattr(engine._runner, "step", small)
         assert tokens_of(engine.run(list(map(item_of, prompts())))) == [alone("gpt2", ids) for ids in prompts()]
         assert engine.stats.out_of_memory == 2
         assert engine.scheduler.max_step_tokens == 16
 
-        def never(slices: Any) -> Any:
+        def never(slices: Any, fresh: Any) -> Any:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
         monkeypatch.setattr(engine._runner, "step", never)
@@ -219,7 +223,7 @@ def test_out_of_memory_halves_the_step_and_goes_on(monkeypatch: pytest.MonkeyPat
 def test_a_lost_device_ends_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     with engine_of("gpt2") as engine:
 
-        def lost(slices: Any) -> Any:
+        def lost(slices: Any, fresh: Any) -> Any:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
         monkeypatch.setattr(engine._runner, "step", lost)
