@@ -8,7 +8,7 @@ Section `engines`, tokens per second of the same random Llama over the same requ
     generate_batch  Transformers' own continuous batching, each request with its own length
 
 Every request generates exactly as many tokens as its line in the Azure trace says, scaled down; tokens that a static
-batch generates beyond a request's length do not count. Sides run in turn, on all cores, in one process.
+batch generates beyond a request's length do not count. Sides run in turn, on the same cores, in one process.
 """
 
 from __future__ import annotations
@@ -157,10 +157,12 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=["28 M"])
     parser.add_argument("--requests", type=int, default=96)
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"])
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args()
     transformers.logging.set_verbosity_error()
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(asked.threads)
     headline()
+    print(f"{asked.threads} threads.\n")
     engines(asked.shapes, asked.requests, [getattr(torch, name) for name in asked.dtypes])
 
 
