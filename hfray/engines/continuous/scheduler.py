@@ -1,8 +1,9 @@
 """Who computes what in the next step: decodes first, then prompts in pieces, under a token budget. Knows sequences and
 blocks; not tensors.
 
-Older sequences go before younger ones everywhere: the oldest always advances, so none starves. Where no block is
-free, the youngest running sequence gives up its blocks and comes back later (recomputation, as in vLLM).
+Older sequences go before younger ones, among those that decode and among prompts, and both before those that wait, so
+none starves. Where no block is free, the youngest running sequence gives up its blocks and comes back later
+(recomputation, as in vLLM).
 """
 
 from __future__ import annotations
@@ -111,15 +112,17 @@ class Scheduler:
             if sequence not in self.running:  # preempted a moment ago
                 continue
             count = min(sequence.num_left, budget)
-            if not self._extend(sequence, sequence.num_cached + count, slices):
+            self._extend(sequence, sequence.num_cached + count, slices)
+            count = min(count, len(sequence.blocks) * self._cache.block_tokens - sequence.num_cached)
+            if count <= 0:
                 continue
             slices.append(Slice(sequence, sequence.num_cached, count))
             self._publish(sequence, sequence.num_cached + count)
             budget -= count
         return slices
 
-    def _extend(self, sequence: Sequence, num_tokens: int, slices: list[Slice]) -> bool:
-        """Blocks for `num_tokens`, at the cost of younger sequences; False if it had to give way itself."""
+    def _extend(self, sequence: Sequence, num_tokens: int, slices: list[Slice]) -> None:
+        """Blocks for `num_tokens`, or as many as there are, at the cost of younger sequences."""
         while len(sequence.blocks) < self._cache.blocks_for(num_tokens):
             try:
                 sequence.blocks.append(self._cache.allocate())
@@ -127,12 +130,12 @@ class Scheduler:
                 # One whose slice is already in this step is spared: others may share what it is about to write.
                 taken = {id(each.sequence) for each in slices}
                 victims = [each for each in self.running if id(each) not in taken and each.arrival > sequence.arrival]
-                if not victims:
-                    if len(self.running) > 1:
-                        self._preempt(sequence)
-                    return False
-                self._preempt(max(victims, key=lambda each: each.arrival))
-        return True
+                if victims:
+                    self._preempt(max(victims, key=lambda each: each.arrival))
+                    continue
+                if not slices and len(self.running) > 1:  # nobody moves: older ones do, with its blocks
+                    self._preempt(sequence)
+                return
 
     def _admit(self, sequence: Sequence, budget: int) -> Slice | None:
         """The first slice of the sequence that waits longest, after what the cache holds of it already; None if there

@@ -180,6 +180,7 @@ def test_a_model_that_fails_on_one_prompt_fails_for_that_prompt_alone(monkeypatc
     assert "a five" in str(outputs[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"max_step_tokens": 3, "max_running": 3}], ids=str)
 def test_scores_that_are_no_numbers_fail_alone_and_do_not_spoil_the_cache(settings: dict[str, Any]) -> None:
     with engine_of("llama", cache_bytes=bytes_of("llama", 40), **settings) as engine:

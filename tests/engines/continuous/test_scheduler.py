@@ -119,3 +119,33 @@ def test_one_too_large_for_the_whole_cache_is_named() -> None:
     assert run_step(scheduler) == [(2, 0, 8)]
     assert scheduler.schedule() == []
     assert scheduler.stuck() is scheduler.running[0]
+
+
+def test_a_prompt_without_room_goes_on_as_far_as_it_can_and_keeps_what_it_has() -> None:
+    scheduler = scheduler_of(num_blocks=5, max_step_tokens=8)
+    scheduler.add(sequence_of(16, 1))
+    scheduler.add(sequence_of(3, 2, first=100))
+    assert run_step(scheduler) == [(1, 0, 8)]
+    young = scheduler.waiting.popleft()
+    scheduler.running.append(young)  # as if there had been more room when it came
+    young.blocks = [scheduler._cache.allocate(), scheduler._cache.allocate()]
+    young.num_cached = 2
+    assert run_step(scheduler) == [(2, 2, 1), (1, 8, 4)]
+    assert scheduler.preemptions == 0
+    assert run_step(scheduler) == [(2, 3, 1)]
+    scheduler.remove(young)
+    assert run_step(scheduler) == [(1, 12, 4)]
+
+
+def test_if_nobody_can_move_the_youngest_gives_way() -> None:
+    scheduler = scheduler_of(num_blocks=3, max_step_tokens=8)
+    scheduler.add(sequence_of(12, 1))
+    assert run_step(scheduler) == [(1, 0, 8)]
+    young = sequence_of(4, 2, first=100)
+    scheduler.running.append(young)
+    young.blocks = [scheduler._cache.allocate()]
+    young.num_cached = 4
+    young.append(7)
+    assert run_step(scheduler) == [(1, 8, 4)]
+    assert scheduler.preemptions == 1
+    assert list(scheduler.waiting) == [young]
