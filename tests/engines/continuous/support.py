@@ -10,7 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Gemma2Config, GPT2Config, LlamaConfig, PreTrainedModel, Qwen2Config
+from transformers import (
+    Gemma2Config,
+    GPT2Config,
+    GPTNeoXConfig,
+    GptOssConfig,
+    LlamaConfig,
+    MistralConfig,
+    OPTConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from hfray.engines.continuous.engine import ContinuousEngine
 from hfray.errors import ItemError
@@ -32,8 +43,16 @@ _CONFIGS: dict[str, Any] = {
     "llama": lambda: LlamaConfig(**_SHAPE),
     "qwen2": lambda: Qwen2Config(**_SHAPE),
     "gemma2": lambda: Gemma2Config(**_SHAPE, head_dim=16, sliding_window=12, query_pre_attn_scalar=16),
+    "qwen3": lambda: Qwen3Config(**_SHAPE, head_dim=16),
+    "mistral": lambda: MistralConfig(**_SHAPE, sliding_window=10),
+    "gpt_oss": lambda: GptOssConfig(**_SHAPE, head_dim=16, sliding_window=10, num_local_experts=2,
+                                    num_experts_per_tok=1),
+    "opt": lambda: OPTConfig(**_SHAPE, ffn_dim=128, word_embed_proj_dim=64, max_position_embeddings=160),
+    "gpt_neox": lambda: GPTNeoXConfig(**_SHAPE),
 }  # fmt: skip
-MODELS = tuple(_CONFIGS)
+MODELS = ("gpt2", "llama", "qwen2", "gemma2")
+MORE_MODELS = ("qwen3", "mistral", "gpt_oss", "opt", "gpt_neox")
+"""Heads with their own norms, windows everywhere, attention sinks, positions with an offset, partial rotations."""
 
 
 @cache

@@ -22,6 +22,7 @@ from tests.engines.continuous.support import (
     EOS,
     LENGTHS,
     MODELS,
+    MORE_MODELS,
     VOCABULARY,
     alone,
     bytes_of,
@@ -59,6 +60,14 @@ def test_greedy_equals_generate_in_any_composition(name: str, settings: dict[str
         order = random.Random(3).sample(range(len(LENGTHS)), len(LENGTHS))
         futures = [engine.submit([item_of(prompts()[number])]) for number in order]  # they arrive one by one
         assert [tokens_of(future.result())[0] for future in futures] == [wanted[number] for number in order]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MORE_MODELS)
+def test_other_architectures_equal_generate_too(name: str) -> None:
+    with engine_of(name, max_step_tokens=17) as engine:
+        outputs = engine.run([item_of(ids) for ids in prompts()])
+    assert tokens_of(outputs) == [alone(name, ids) for ids in prompts()]
 
 
 @pytest.mark.parametrize("name", MODELS)
