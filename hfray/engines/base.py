@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from hfray.errors import ItemError
 from hfray.types import Item, Output
 
 Outputs = list[Output | ItemError]
+Finish = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of a stream; the last one says why the text ends with it."""
+
+    id: int
+    finish: Finish | None = None
 
 
 @dataclass(slots=True)
@@ -48,4 +57,12 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Ends the thread; pending futures fail with EngineError."""
+        ...
+
+
+class StreamingEngine(Engine, Protocol):
+    """An engine that generates, and shows its tokens while they come."""
+
+    def stream(self, item: Item) -> AsyncIterator[Token]:
+        """The new tokens of one item. Raises ItemError or EngineError; a reader that stops early cancels the item."""
         ...

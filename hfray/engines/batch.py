@@ -19,6 +19,14 @@ import torch
 
 from hfray.engines import generate
 from hfray.engines.base import EngineStats, Outputs
+from hfray.engines.failures import (
+    as_engine_error,
+    input_problem,
+    is_device_lost,
+    is_out_of_memory,
+    model_failure,
+    vocab_size,
+)
 from hfray.engines.forward import cost_tokens, run_batch
 from hfray.engines.reuse import OutputCache, group_equal
 from hfray.errors import EngineError, ItemError
@@ -29,9 +37,6 @@ CPU_BATCH_TOKENS = 2048  # activations of a larger batch fall out of the process
 GPU_BATCH_TOKENS = 16384
 LEAST_FILL = 0.95
 MERGE_BATCHES = 16
-
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
-_DEVICE_LOST = ("CUDA error", "device-side assert", "unspecified launch failure", "NCCL error")
 
 
 @dataclass(slots=True)
@@ -64,7 +69,7 @@ class BatchEngine:
         self._max_batch_tokens = auto if max_batch_tokens == "auto" else max_batch_tokens
         self._max_batch_items = max_batch_items
         self._merge_batches = merge_batches
-        self._vocab_size = _vocab_size(loaded.model)
+        self._vocab_size = vocab_size(loaded.model)
         self._cache = OutputCache()
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._closed = threading.Event()
@@ -107,7 +112,7 @@ class BatchEngine:
                     outputs = self._run_all([item for request in requests for item in request.items])
                 except BaseException as error:
                     for request in requests:
-                        request.future.set_exception(_as_engine_error(error))
+                        request.future.set_exception(as_engine_error(error))
                     continue
                 finally:
                     self.stats.seconds += time.perf_counter() - started
@@ -145,7 +150,7 @@ class BatchEngine:
             cached = self._cache.get(key) if item.reuse == "job" else None
             if cached is not None:
                 results[number] = cached
-            elif (problem := self._problem(item)) is not None:
+            elif (problem := input_problem(item, self._vocab_size)) is not None:
                 results[number] = problem
             else:
                 groups.setdefault(_batch_key(item), []).append(number)
@@ -191,13 +196,12 @@ class BatchEngine:
         try:
             outputs = run_batch(self._loaded, items)
         except Exception as error:
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 return self._out_of_memory(items)
-            if any(sign in str(error) for sign in _DEVICE_LOST):
+            if is_device_lost(error):
                 raise EngineError(f"the device is lost: {str(error).splitlines()[0]}") from error
             if len(items) == 1:
-                reason = " ".join(f"{type(error).__name__}: {error}".split())
-                return [ItemError(f"the model failed on this input: {reason[:300]}", type="ModelFailure")]
+                return [model_failure(error)]
             middle = len(items) // 2
             halves = [self._run_batch(items[:middle]), self._run_batch(items[middle:])]
             return None if None in halves else [output for half in halves for output in half or ()]
@@ -227,21 +231,6 @@ class BatchEngine:
     def _cost(self, item: Item) -> int:
         return cost_tokens(item) if item.generation is None else generate.cost_tokens(item)
 
-    def _problem(self, item: Item) -> ItemError | None:
-        """What would fail, or on a GPU lose the device, in the embedding look-up."""
-        ids = item.inputs.get("input_ids")
-        if ids is None:
-            return None
-        if len(ids) == 0:
-            return ItemError("the input has no tokens", type="EmptyInput")
-        if self._vocab_size is not None and (int(ids.max()) >= self._vocab_size or int(ids.min()) < 0):
-            return ItemError(
-                f"token id {int(ids.max())} is outside the model's vocabulary of {self._vocab_size}; "
-                "tokenizer and model do not belong together",
-                type="TokenOutOfRange",
-            )
-        return None
-
 
 def _batch_key(item: Item) -> Any:
     reduce = item.reduce
@@ -262,24 +251,3 @@ def _present(output: Output | ItemError | None) -> Output | ItemError:
     if output is None:
         raise EngineError("the engine lost an item; this is a mistake in hfray")
     return output
-
-
-def _vocab_size(model: Any) -> int | None:
-    try:
-        return int(model.get_input_embeddings().num_embeddings)
-    except (AttributeError, NotImplementedError):
-        return None
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _OUT_OF_MEMORY)
-
-
-def _as_engine_error(error: BaseException) -> EngineError:
-    if isinstance(error, EngineError):
-        return error
-    wrapped = EngineError(f"the engine failed: {type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    return wrapped

@@ -1,11 +1,8 @@
 """One static batch of prompts, padded, through a model's `generate`. Knows tensors and tokens; not text, not queues.
 
 Every setting comes from the items. Of the model's own generation settings only those count that belong to its
-vocabulary: start, padding and begin tokens, a forced end, tokens it must not produce.
-
-Sampling adds Gumbel noise to the log-probabilities and takes the largest, which draws exactly from their softmax
-(E. J. Gumbel 1954; Maddison, Tarlow, Minka 2014, arXiv:1411.0030). Each row has its own generator, so a row's text
-depends on its seed and not on what shares its batch.
+vocabulary: start, padding and begin tokens, a forced end, tokens it must not produce. How the next token is drawn:
+`sampling`.
 """
 
 from __future__ import annotations
@@ -18,26 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import GenerationConfig
-from transformers.generation import (
-    EncoderNoRepeatNGramLogitsProcessor,
-    ForcedBOSTokenLogitsProcessor,
-    ForcedEOSTokenLogitsProcessor,
-    LogitsProcessor,
-    LogitsProcessorList,
-    MinNewTokensLengthLogitsProcessor,
-    MinPLogitsWarper,
-    NoBadWordsLogitsProcessor,
-    NoRepeatNGramLogitsProcessor,
-    RepetitionPenaltyLogitsProcessor,
-    StoppingCriteria,
-    StoppingCriteriaList,
-    SuppressTokensAtBeginLogitsProcessor,
-    SuppressTokensLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
+from transformers.generation import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
+from hfray.engines.sampling import GumbelNoise, constraints, warpers
 from hfray.types import GenerationParams, Item, Output, StopMatcher
 
 
@@ -93,38 +73,6 @@ def generate_batch(model: Any, items: Sequence[Item], device: Any) -> list[Outpu
         ended = length > 0 and (bool(ends[length - 1]) or (matcher is not None and matcher(tokens.tolist())))
         outputs.append({"tokens": tokens, "finish": "stop" if ended else "length"})
     return outputs
-
-
-class GumbelNoise(LogitsProcessor):  # type: ignore[misc]
-    """Adds standard Gumbel noise to scores [rows, vocabulary]; the largest is then a draw from their softmax.
-
-    One generator per row, seeded with the row's seed. In float64: float32 has so few numbers near 0 that in a large
-    vocabulary some token would draw exactly 0, infinite noise, every few hundred steps.
-    """
-
-    def __init__(self, seeds: Sequence[int], device: Any) -> None:
-        self._generators = [torch.Generator(device=device).manual_seed(seed) for seed in seeds]
-
-    def __call__(self, input_ids: Any, scores: Any) -> Any:
-        exponential = torch.empty(scores.shape, dtype=torch.float64, device=scores.device)
-        for row, generator in zip(exponential, self._generators, strict=True):
-            row.exponential_(generator=generator)
-        return scores.double() - exponential.clamp_(min=torch.finfo(torch.float64).tiny).log_()
-
-
-class _WithoutPadding(LogitsProcessor):  # type: ignore[misc]
-    """Shows another processor padding as a token outside the vocabulary, which it then leaves alone.
-
-    Otherwise n-grams of padding would count, and a padding token that is also a real one would be penalised.
-    """
-
-    def __init__(self, inner: LogitsProcessor, num_padding: Any) -> None:
-        self._inner = inner
-        self._num_padding = num_padding[:, None]
-
-    def __call__(self, input_ids: Any, scores: Any) -> Any:
-        positions = torch.arange(input_ids.shape[1], device=input_ids.device)[None, :]
-        return self._inner(input_ids.masked_fill(positions < self._num_padding, scores.shape[-1]), scores)
 
 
 class _StopStrings(StoppingCriteria):  # type: ignore[misc]
@@ -208,39 +156,11 @@ def _processors(
 ) -> LogitsProcessorList:
     """What `generate` itself would build, in its order, and the noise."""
     device = ids.device
-    num_padding = (mask == 0).sum(dim=1) if items[0].kind == "causal" else torch.zeros_like(mask[:, 0])
-    num_padding = num_padding.repeat_interleave(params.num_beams)
-    eos = torch.tensor(params.eos_token_ids, device=device) if params.eos_token_ids else None
-    processors = LogitsProcessorList()
-    if params.repetition_penalty != 1.0:
-        processors.append(_WithoutPadding(RepetitionPenaltyLogitsProcessor(params.repetition_penalty), num_padding))
-    if params.no_repeat_ngram_size > 0:
-        processors.append(_WithoutPadding(NoRepeatNGramLogitsProcessor(params.no_repeat_ngram_size), num_padding))
-    if items[0].kind == "seq2seq" and own.encoder_no_repeat_ngram_size:
-        processors.append(EncoderNoRepeatNGramLogitsProcessor(own.encoder_no_repeat_ngram_size, ids))
-    if own.bad_words_ids is not None:
-        processors.append(NoBadWordsLogitsProcessor(own.bad_words_ids, eos))
-    if params.min_new_tokens > 0 and eos is not None:
-        processors.append(MinNewTokensLengthLogitsProcessor(start, params.min_new_tokens, eos, device=device))
-    if params.forced_bos_token_id is not None:
-        processors.append(ForcedBOSTokenLogitsProcessor(params.forced_bos_token_id))
-    if own.forced_eos_token_id is not None:
-        last = start + params.max_new_tokens
-        processors.append(ForcedEOSTokenLogitsProcessor(last, own.forced_eos_token_id, device=device))
-    if own.suppress_tokens is not None:
-        processors.append(SuppressTokensLogitsProcessor(own.suppress_tokens, device=device))
-    if own.begin_suppress_tokens is not None:
-        begin = start + (params.forced_bos_token_id is not None)
-        processors.append(SuppressTokensAtBeginLogitsProcessor(own.begin_suppress_tokens, begin, device=device))
-    if params.temperature == 0:
-        return processors
-    if params.temperature != 1.0:
-        processors.append(TemperatureLogitsWarper(params.temperature))
-    if params.top_k > 0:
-        processors.append(TopKLogitsWarper(params.top_k))
-    if params.top_p < 1.0:
-        processors.append(TopPLogitsWarper(params.top_p))
-    if params.min_p > 0:
-        processors.append(MinPLogitsWarper(params.min_p))
-    processors.append(GumbelNoise([_params(item).seed for item in items], device))
+    causal = items[0].kind == "causal"
+    num_padding = (mask == 0).sum(dim=1).repeat_interleave(params.num_beams) if causal else None
+    processors = LogitsProcessorList(
+        constraints(own, params, start, device, num_padding=num_padding, encoder_ids=None if causal else ids)
+    )
+    if params.temperature > 0:
+        processors.extend([*warpers(params), GumbelNoise([_params(item).seed for item in items], device)])
     return processors

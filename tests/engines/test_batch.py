@@ -14,6 +14,7 @@ import torch
 
 from hfray.engines import batch
 from hfray.engines.batch import BatchEngine
+from hfray.engines.failures import is_out_of_memory
 from hfray.errors import EngineError, ItemError
 from hfray.types import Generated, GenerationParams, Item, Logits, MaskScores, Output, Pool, Spans, TokenLogits
 from tests.models.support import loaded
@@ -168,7 +169,7 @@ def test_out_of_memory_halves_the_budget_and_goes_on(monkeypatch: pytest.MonkeyP
 def test_a_real_allocation_failure_on_the_cpu_is_recognised() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 50, dtype=torch.uint8)
-    assert batch._is_out_of_memory(caught.value)
+    assert is_out_of_memory(caught.value)
 
 
 def test_a_lost_device_ends_the_engine_not_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:

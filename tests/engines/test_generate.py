@@ -24,7 +24,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from hfray.engines.generate import GumbelNoise, cost_tokens, generate_batch, generation_key
+from hfray.engines.generate import cost_tokens, generate_batch, generation_key
+from hfray.engines.sampling import GumbelNoise
 from hfray.types import Generated, GenerationParams, Item
 from tests.tasks.support import tiny_model
 

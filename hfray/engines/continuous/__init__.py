@@ -1,0 +1,1 @@
+"""Continuous batching of decoder-only generation over a block-wise cache."""

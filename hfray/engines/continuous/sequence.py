@@ -1,0 +1,100 @@
+"""One text being generated: its tokens, its blocks, how far it is computed. Knows token ids; not tensors of a model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence as Tokens
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from hfray.engines.base import Finish
+from hfray.errors import EngineError, ItemError
+from hfray.types import GenerationParams, Item, Output
+
+
+class Receiver(Protocol):
+    """Who asked for a sequence. Called on the engine's thread."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits any more."""
+        ...
+
+    def token(self, token: int, finish: Finish | None) -> None:
+        """A new token, as soon as it is known, and why the text ends with it, if it does."""
+        ...
+
+    def done(self, output: Output | ItemError) -> None:
+        """The end; nothing comes after it."""
+        ...
+
+    def fail(self, error: EngineError) -> None:
+        """The end of the engine."""
+        ...
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """A prompt and its continuation, from submission to the end.
+
+    `num_cached` of its `tokens` have their keys and values in `blocks`; the last token never has before it is fed to
+    the model. Preempted, it loses the blocks but keeps its tokens, and computes them again as if they were a prompt.
+    """
+
+    params: GenerationParams
+    tokens: list[int]
+    receiver: Receiver
+    arrival: int
+    salt: bytes
+    """Sequences share blocks only under equal salts."""
+    new: list[int] = field(default_factory=list)
+    blocks: list[int] = field(default_factory=list)
+    num_cached: int = 0
+    suspect: bool = False
+    """It was in a step that failed: it is tried alone."""
+    sampler: Any = None
+    """The runner's state of its randomness, which survives preemption."""
+    _digests: list[bytes] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, item: Item, receiver: Receiver, arrival: int) -> Sequence:
+        if item.generation is None:
+            raise ValueError(f"an item of kind {item.kind} needs generation parameters")
+        salt = repr((item.cache_salt, item.adapter)).encode()
+        tokens = np.asarray(item.inputs["input_ids"]).tolist()
+        return cls(item.generation, tokens, receiver, arrival, salt)
+
+    @property
+    def num_prompt(self) -> int:
+        return len(self.tokens) - len(self.new)
+
+    @property
+    def num_left(self) -> int:
+        """Tokens to feed before the next one can be drawn; 1 while decoding."""
+        return len(self.tokens) - self.num_cached
+
+    def digests(self, count: int, block_tokens: int) -> Tokens[bytes]:
+        """For each of the first `count` full blocks, a digest of the salt and all tokens up to the block's end."""
+        while len(self._digests) < count:
+            start = len(self._digests) * block_tokens
+            before = self._digests[-1] if self._digests else hashlib.blake2b(self.salt, digest_size=16).digest()
+            block = np.array(self.tokens[start : start + block_tokens], dtype=np.int64)
+            self._digests.append(hashlib.blake2b(before + block.tobytes(), digest_size=16).digest())
+        return self._digests[:count]
+
+    def append(self, token: int) -> Finish | None:
+        """Takes a new token; says why the text ends with it ("stop" or "length"), if it does.
+
+        Raises what the stop matcher raises.
+        """
+        self.tokens.append(token)
+        self.new.append(token)
+        stop = self.params.stop
+        if token in self.params.eos_token_ids or (stop is not None and stop(self.new)):
+            return "stop"
+        return "length" if len(self.new) >= self.params.max_new_tokens else None
+
+    def output(self, finish: Finish) -> Output:
+        return {"tokens": np.array(self.new, dtype=np.int64), "finish": finish}
