@@ -46,7 +46,7 @@ class Routing:
 
     def split_of(self, position: int, row_hash: int) -> int:
         """Index of the split that a row belongs to. row_hash: 128 bits of its content and the split's seed."""
-        if self.splits[0].share is None:
+        if not self.by_hash:
             return next(i for i, split in enumerate(self.splits) if position < split.first + split.size)
         fraction = fraction_of(row_hash)
         for index in range(len(self.splits) - 1, 0, -1):  # the first split is what the others leave
@@ -78,7 +78,17 @@ class Routing:
         first, last = where.first, where.first + where.size
         if not self.shuffle:
             first, last = (where.first - (-each * where.size // where.parts) for each in (part, part + 1))
-        return range(_shard_at(plan, first), _shard_at(plan, last - 1) + 1) if first < last else range(0)
+        return shards_between(plan, first, last)
+
+    @property
+    def by_hash(self) -> bool:
+        """Whether a row's split depends on its content."""
+        return self.splits[0].share is not None
+
+
+def shards_between(plan: Plan, first: int, last: int) -> range:
+    """The shards that hold the positions `[first, last)`."""
+    return range(_shard_at(plan, first), _shard_at(plan, last - 1) + 1) if first < last else range(0)
 
 
 def _shard_at(plan: Plan, position: int) -> int:

@@ -159,7 +159,7 @@ class TokenWorker:
             positions.append(np.asarray(source.positions, np.int64)[rows])
             used = np.unique(rows).tolist()
             documents += [source.positions[row] for row in used]
-            if self._routing is not None:
+            if self._routing is not None and self._routing.by_hash:
                 made.placement += [self._hash(source.rows[row], self._split_seed) for row in used]
             if self._hashes:
                 made.equality += [self._hash(source.rows[row], 0) for row in used]
@@ -179,7 +179,8 @@ class TokenWorker:
         routing, documents = self._routing, made.documents
         if routing is None:
             raise DataError("a draft is made without a routing; this is a mistake in hfray")
-        splits = np.array([routing.split_of(*row) for row in zip(documents.tolist(), made.placement, strict=True)], int)
+        hashes = made.placement or [0] * len(documents)
+        splits = np.array([routing.split_of(*row) for row in zip(documents.tolist(), hashes, strict=True)], int)
         ranks, parts = np.zeros(len(documents), np.int64), np.zeros(len(documents), np.int64)
         for split in range(len(routing.splits)):
             mine = splits == split

@@ -12,12 +12,10 @@ from typing import Any
 import pyarrow as pa
 
 from hfray.data.columns import Columns
-from hfray.data.formats import FORMATS
 from hfray.data.ledger import Ledger
 from hfray.data.plan import Plan
-from hfray.data.selection import RowReader
-from hfray.data.where import Where, compile_where
 from hfray.errors import SpecError
+from hfray.kinds.rows import columns_of, where_of
 from hfray.models.info import check_model, model_info
 from hfray.models.load import load_processor
 from hfray.models.source import ModelSource, resolve_source
@@ -36,7 +34,6 @@ class Checked:
     source: ModelSource
     task_class: type[Task]
     task: Task
-    where: Where | None
     labels: tuple[str, ...] | None
     """The labels that replace the model's own, if the task's options name any."""
 
@@ -47,7 +44,7 @@ class Checked:
 
 def check_job(job: ScoreJob) -> Checked:
     """Raises SpecError with everything that one look at configuration files can tell."""
-    where = None if job.input.where is None else compile_where(job.input.where)
+    where_of(job)
     task_class = TASKS[job.task.name]
     source = resolve_source(job.model.path, job.model.revision)
     adapter = None
@@ -60,7 +57,7 @@ def check_job(job: ScoreJob) -> Checked:
     own = labels if adapter is not None else None
     info = model_info(source, config, tokenizer=processor.tokenizer, labels=own)
     task = task_class(job.task, processor, info)
-    return Checked(_pinned(job, source, adapter), source, task_class, task, where, labels and tuple(labels))
+    return Checked(_pinned(job, source, adapter), source, task_class, task, labels and tuple(labels))
 
 
 def _pinned(job: ScoreJob, source: ModelSource, adapter: ModelSource | None) -> ScoreJob:
@@ -76,22 +73,9 @@ def check_columns(checked: Checked, plan: Plan) -> Columns:
     job = checked.job
     columns = columns_of(job, plan)
     columns.require(checked.task_class.required_columns(job.task), f"task {job.task.name}")
-    if checked.where is not None:
-        columns.require(sorted(checked.where.columns), "input.where")
     if job.metrics is not None:
         columns.require([job.metrics.label], "metrics.label")
     return columns
-
-
-def columns_of(job: ScoreJob, plan: Plan) -> Columns:
-    """The job's renaming over the plan's columns and what its format shows to a task alone."""
-    return Columns(job.input.columns, plan.schema, FORMATS[plan.indexes[0].file.format].payload)
-
-
-def row_reader(job: ScoreJob, plan: Plan) -> RowReader:
-    """What reads the job's rows, shard by shard."""
-    where = None if job.input.where is None else compile_where(job.input.where)
-    return RowReader(plan, columns_of(job, plan), where=where, sample=job.input.sample, seed=job.seed)
 
 
 def identity_of_model(checked: Checked) -> dict[str, Any]:

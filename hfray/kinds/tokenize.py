@@ -7,36 +7,30 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from hfray.data.columns import Columns
 from hfray.data.drafts import draft_ledger
 from hfray.data.duplicates import HASHES, find_duplicates
-from hfray.data.formats import FORMATS
 from hfray.data.huggingface import splits_of
 from hfray.data.layout import SPLIT, Layout, PartFormat
 from hfray.data.lease import Lease
 from hfray.data.ledger import DRAFTS, ERRORS, Ledger
-from hfray.data.plan import Plan
-from hfray.data.routing import Routing, Split, splits_by_share
-from hfray.data.selection import RowReader
+from hfray.data.routing import Routing, Split, shards_between, splits_by_share
 from hfray.data.tokens import Tokens
-from hfray.data.where import compile_where
 from hfray.errors import SpecError
-from hfray.inference.assembling import AssemblingWorker
 from hfray.inference.receipt import Tick, Totals
-from hfray.inference.tokenizing import TokenWorker, has_open_labels
+from hfray.inference.tokenizing import has_open_labels
 from hfray.kinds.cluster import Cluster
 from hfray.kinds.corpus import Corpus
 from hfray.kinds.indexing import index_input, index_splits
 from hfray.kinds.job import JobRun
 from hfray.kinds.report import Report
+from hfray.kinds.rows import where_of
 from hfray.kinds.shards import ShardRun
 from hfray.kinds.token_output import (
     corpus,
@@ -49,14 +43,13 @@ from hfray.kinds.token_output import (
     write_tokenizer,
     write_tokens_file,
 )
+from hfray.kinds.token_workers import AssemblingFactory, TokenFactory, TokenSetup
 from hfray.models.source import ModelSource, resolve_source
-from hfray.models.tokenizers import TokenizerFacts, load_tokenizer, safe_max_length
+from hfray.models.tokenizers import TokenizerFacts, load_tokenizer
 from hfray.spec.fields import fingerprint as digest_of
 from hfray.spec.sections import InputSpec
 from hfray.spec.tokenize import TokenizeJob
-from hfray.tasks.features import MODES
 from hfray.tasks.features.base import Features
-from hfray.types import Array
 
 DUPLICATES = f"{DRAFTS}/duplicates.npy"
 
@@ -70,8 +63,7 @@ class TokenizeRun(JobRun[TokenizeJob]):
 
     def _check(self) -> TokenizeJob:
         job = self._job
-        if job.input.where is not None:
-            compile_where(job.input.where)
+        where_of(job)
         if job.model is None:
             raise SpecError("model: missing; whose tokenizer")
         self._source = resolve_source(job.model.path, job.model.revision, kind="tokenizer")
@@ -94,8 +86,6 @@ class TokenizeRun(JobRun[TokenizeJob]):
             names, sizes = (own if re.fullmatch(SPLIT, own) else "train",), [self._plan.num_rows]
         self._setup = TokenSetup(job, self._source, self._plan)
         features = self._setup.features(self._tokenizer)
-        if job.input.where is not None:
-            self._setup.columns.require(sorted(compile_where(job.input.where).columns), "input.where")
         self._splits = self._plan_splits(names, sizes)
         self._two_phases = bool(job.split or job.shuffle or job.deduplicate) or has_open_labels(features.schema())
         return {"tokenizer": {"fingerprint": self._facts.fingerprint, "template": self._facts.template}}
@@ -108,10 +98,10 @@ class TokenizeRun(JobRun[TokenizeJob]):
         if len(names) == 1:
             return (Split(names[0], None, 0, self._plan.num_rows, max(1, self._plan.num_shards)),)
         firsts = np.concatenate([[0], np.cumsum(sizes)]).tolist()
-        shards = _shards_of(self._plan, firsts)
+        # No shard spans two files, so none spans two splits.
         return tuple(
-            Split(name, None, first, size, max(1, count))
-            for name, first, size, count in zip(names, firsts, sizes, shards, strict=False)
+            Split(name, None, first, size, max(1, len(shards_between(self._plan, first, first + size))))
+            for name, first, size in zip(names, firsts, sizes, strict=False)
         )
 
     def _output(self, fingerprint: str) -> Ledger:
@@ -249,88 +239,6 @@ class TokenizeRun(JobRun[TokenizeJob]):
         return f"look at the files in {self._ledger.url}/{ERRORS}"
 
 
-@dataclass(frozen=True)
-class TokenSetup:
-    """What driver and workers make features and readers of. Picklable."""
-
-    job: TokenizeJob
-    source: ModelSource
-    plan: Plan
-
-    @cached_property
-    def columns(self) -> Columns:
-        return Columns(self.job.input.columns, self.plan.schema, FORMATS[self.plan.indexes[0].file.format].payload)
-
-    def features(self, tokenizer: Any) -> Features:
-        """Raises SpecError for columns that are missing and options that do not fit."""
-        present = {field.name: field.type for field in self.columns.schema}
-        name, options = self.job.mode.name, self.job.mode
-        if self.job.task is not None and name == "plain" and "text_pair" in present:
-            name, options = "pair", MODES["pair"].Options(**options.model_dump(exclude={"name"}), name="pair")
-        mode = MODES[name]
-        self.columns.require(mode.required_columns(options, present), f"mode {name}")
-        max_length = self.job.max_length or mode.default_max_length(safe_max_length(tokenizer))
-        return mode(options, tokenizer, max_length, present)
-
-    def reader(self) -> RowReader:
-        where = None if self.job.input.where is None else compile_where(self.job.input.where)
-        return RowReader(self.plan, self.columns, where=where, sample=self.job.input.sample, seed=self.job.seed)
-
-    def worker_features(self) -> Features:
-        return self.features(load_tokenizer(self.source.located()))
-
-
-@dataclass(frozen=True)
-class TokenFactory:
-    """Makes the worker of one actor. Picklable."""
-
-    setup: TokenSetup
-    ledger: Ledger
-    routing: Routing | None = None
-
-    def __call__(self, tick: Callable[[Tick], None], loaded: Callable[[dict[str, Any]], None]) -> TokenWorker:
-        job = self.setup.job
-        return TokenWorker(
-            self.setup.plan,
-            self.ledger,
-            self.setup.reader(),
-            self.setup.worker_features(),
-            routing=self.routing,
-            split_seed=0 if job.split is None else job.split.seed,
-            hashes=job.deduplicate,
-            tick=tick,
-        )
-
-
-@dataclass(frozen=True)
-class AssemblingFactory:
-    """Makes the worker of one actor of the second phase. Picklable."""
-
-    first: TokenFactory
-    labels: tuple[str, ...]
-    duplicates: str | None
-    absent: frozenset[int]
-
-    def __call__(self, tick: Callable[[Tick], None], loaded: Callable[[dict[str, Any]], None]) -> AssemblingWorker:
-        if self.first.routing is None:
-            raise SpecError("parts are assembled without a routing; this is a mistake in hfray")
-        return AssemblingWorker(
-            self.first.setup.plan,
-            self.first.ledger,
-            self.first.setup.worker_features(),
-            self.first.routing,
-            duplicates=None if self.duplicates is None else _load(self.first.ledger, self.duplicates),
-            labels=self.labels,
-            absent=self.absent,
-            tick=tick,
-        )
-
-
-def _load(ledger: Ledger, path: str) -> Array:
-    found: Array = np.load(io.BytesIO(ledger.read(path)), allow_pickle=False)
-    return found
-
-
 def _own_splits(job: TokenizeJob) -> tuple[str, ...]:
     """The splits that the input has itself, where the job takes all of them."""
     spec: InputSpec = job.input
@@ -343,14 +251,6 @@ def _own_splits(job: TokenizeJob) -> tuple[str, ...]:
     if job.split is not None:
         raise SpecError(f"split: the data set has splits already ({', '.join(names)}): say which with input.split")
     return names
-
-
-def _shards_of(plan: Plan, firsts: list[int]) -> list[int]:
-    """How many shards each stretch of positions has; no shard spans two files, so none spans two stretches."""
-    counts = [0] * (len(firsts) - 1)
-    for number in range(plan.num_shards):
-        counts[int(np.searchsorted(firsts, plan.shard(number).first_position, side="right")) - 1] += 1
-    return counts
 
 
 def _no_tick(tick: Tick) -> None:

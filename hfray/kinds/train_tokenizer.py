@@ -11,19 +11,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
-from hfray.data.columns import Columns
-from hfray.data.formats import FORMATS
 from hfray.data.lease import Lease
 from hfray.data.ledger import Ledger
 from hfray.data.plan import Plan
-from hfray.data.selection import RowReader
 from hfray.data.tokens import TOKENIZER_FOLDER
-from hfray.data.where import compile_where
 from hfray.kinds.cluster import Cluster, as_hfray_error
 from hfray.kinds.corpus import Vocabulary
 from hfray.kinds.indexing import index_input
 from hfray.kinds.job import JobRun
 from hfray.kinds.report import Report
+from hfray.kinds.rows import columns_of, row_reader, where_of
 from hfray.spec.tokenize import TokenizeJob
 from hfray.tasks.features.tokenizer_options import TokenizerOptions
 
@@ -34,18 +31,14 @@ class TokenizerRun(JobRun[TokenizeJob]):
     """One run of a job that trains a tokenizer."""
 
     def _check(self) -> TokenizeJob:
-        if self._job.input.where is not None:
-            compile_where(self._job.input.where)
+        where_of(self._job)
         return self._job
 
     def _index(self, ledger: Ledger, ray_cluster: Cluster) -> dict[str, Any]:
         self._plan, self._failures = index_input(
             self._job.input, self._job.shard_rows, ledger, ray_cluster, self._progress.phase
         )
-        texts = Texts(self._job, self._plan)
-        texts.columns.require(("text",), "mode tokenizer")
-        if self._job.input.where is not None:
-            texts.columns.require(sorted(compile_where(self._job.input.where).columns), "input.where")
+        columns_of(self._job, self._plan).require(("text",), "mode tokenizer")
         return {}
 
     def _output(self, fingerprint: str) -> Ledger:
@@ -89,14 +82,9 @@ class Texts:
     job: TokenizeJob
     plan: Plan
 
-    @property
-    def columns(self) -> Columns:
-        return Columns(self.job.input.columns, self.plan.schema, FORMATS[self.plan.indexes[0].file.format].payload)
-
     def __iter__(self) -> Iterator[Any]:
         """One value per row, a list of texts where a row holds one; None for a row that could not be read."""
-        where = None if self.job.input.where is None else compile_where(self.job.input.where)
-        reader = RowReader(self.plan, self.columns, where=where, sample=self.job.input.sample, seed=self.job.seed)
+        reader = row_reader(self.job, self.plan)
         for number in range(self.plan.num_shards):
             read = reader.read(self.plan.shard(number), ("text",))
             for row, values in enumerate(read.rows):

@@ -15,7 +15,8 @@ from hfray.errors import EngineError
 from hfray.inference.predictor import Predictor
 from hfray.inference.receipt import Tick
 from hfray.inference.worker import ShardWorker
-from hfray.kinds.check import Checked, row_reader
+from hfray.kinds.check import Checked
+from hfray.kinds.rows import row_reader
 
 
 class WorkerFactory:

@@ -16,8 +16,6 @@ from hfray.tasks.features.base import FeatureOptions
 from hfray.tasks.features.tokenizer_options import TokenizerOptions
 from hfray.types import Strict
 
-MAX_PARTS = 100_000
-
 
 def _as_mode(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value

@@ -15,6 +15,7 @@ from hfray.data.listing import list_files
 from hfray.data.plan import Plan
 from hfray.errors import SpecError
 from hfray.kinds.check import Checked, check_columns, check_job, identity_of_model
+from hfray.kinds.rows import where_of
 from hfray.spec.score import ScoreJob
 from tests.models.support import save_model
 
@@ -44,7 +45,7 @@ def plan(folder: Path, **columns: Any) -> Plan:
 def test_a_sound_job(model: Path, tmp_path: Path) -> None:
     checked = check(model, input={"path": "x", "where": "length(text) > 3", "columns": {"text": "body"}})
     assert checked.task.name == "text-classification"
-    assert checked.where is not None
+    assert where_of(checked.job) is not None
     assert checked.result_type == checked.task.result_type()
     assert check_columns(checked, plan(tmp_path, body=["a"], n=[1])).schema.names == ["text", "n"]
 
