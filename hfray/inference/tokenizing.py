@@ -80,33 +80,11 @@ class TokenWorker:
 
     def tokenize(self, shard_number: int) -> Receipt | ShardFailure:
         """Commits the part with the shard's own number; adopts it if it is there already."""
-        if self._ledger.has_part(shard_number):
-            return self.adopt(shard_number)
-        started_at = time.time()
-        shard = self._plan.shard(shard_number)
-        made = self._make(shard)
-        if isinstance(made, ShardFailure):
-            return made
-        made.table = pack(self._features, made.table, made.counted)
-        data = encode_tokens(made.table, self._ledger.format, made.counted.as_facts())
-        return self._commit(shard, made, data, started_at)
+        return self._committed(shard_number, self._part)
 
     def draft(self, shard_number: int) -> Receipt | ShardFailure:
         """Commits the shard's examples, each with the place in the output where it belongs."""
-        if self._ledger.has_part(shard_number):
-            return self.adopt(shard_number)
-        started_at = time.time()
-        shard = self._plan.shard(shard_number)
-        made = self._make(shard)
-        if isinstance(made, ShardFailure):
-            return made
-        if has_open_labels(self._schema):
-            made.counted.names = names_in(made.table[LABELS].to_pylist())
-        made.counted.rows = made.table.num_rows
-        if self._hashes:
-            data = encode_hashes(made.equality, made.documents.tolist())
-            self._ledger.storage.replace(hashes_path(shard_number), data)
-        return self._commit(shard, made, self._routed(made), started_at)
+        return self._committed(shard_number, self._draft)
 
     def adopt(self, number: int) -> Receipt:
         """The receipt of a part or a draft that is already there, made from its bytes."""
@@ -116,6 +94,29 @@ class TokenWorker:
         return Counted.from_facts(facts).receipt(number, data, time.time(), adopted=True)
 
     # -- steps
+
+    def _committed(self, shard_number: int, encode: Callable[[_Made, int], bytes]) -> Receipt | ShardFailure:
+        if self._ledger.has_part(shard_number):
+            return self.adopt(shard_number)
+        started_at = time.time()
+        shard = self._plan.shard(shard_number)
+        made = self._make(shard)
+        if isinstance(made, ShardFailure):
+            return made
+        return self._commit(shard, made, encode(made, shard_number), started_at)
+
+    def _part(self, made: _Made, shard_number: int) -> bytes:
+        made.table = pack(self._features, made.table, made.counted)
+        return encode_tokens(made.table, self._ledger.format, made.counted.as_facts())
+
+    def _draft(self, made: _Made, shard_number: int) -> bytes:
+        if has_open_labels(self._schema):
+            made.counted.names = names_in(made.table[LABELS].to_pylist())
+        made.counted.rows = made.table.num_rows
+        if self._hashes:
+            data = encode_hashes(made.equality, made.documents.tolist())
+            self._ledger.storage.replace(hashes_path(shard_number), data)
+        return self._routed(made)
 
     def _make(self, shard: Shard) -> _Made | ShardFailure:
         made = _Made(self._schema.empty_table())

@@ -17,7 +17,8 @@ from hfray.data.lease import Lease, held_lease
 from hfray.data.ledger import Ledger, PartEntry, check_output_is_ours
 from hfray.data.plan import Plan
 from hfray.errors import DataError, ErrorRateExceeded, HfrayError
-from hfray.inference.receipt import Receipt, Totals
+from hfray.inference.receipt import Receipt
+from hfray.inference.totals import Totals
 from hfray.kinds.check import refuse_other_job
 from hfray.kinds.cluster import Cluster, cluster
 from hfray.kinds.progress import Progress

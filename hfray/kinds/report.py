@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError, computed_field, mo
 from rich.console import Console
 
 from hfray.errors import DataError
-from hfray.inference.receipt import Totals
+from hfray.inference.totals import Totals
 from hfray.kinds.corpus import Corpus, Vocabulary
 from hfray.kinds.summary import print_summary
 from hfray.types import Strict

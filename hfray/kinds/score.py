@@ -13,7 +13,7 @@ from hfray.data.columns import Columns
 from hfray.data.lease import Lease
 from hfray.data.ledger import Ledger
 from hfray.errors import HfrayError
-from hfray.inference.receipt import Totals
+from hfray.inference.totals import Totals
 from hfray.kinds.check import Checked, check_columns, check_job, identity_of_model
 from hfray.kinds.cluster import Cluster
 from hfray.kinds.finish import compute_metrics, write_errors

@@ -13,7 +13,8 @@ from typing import Any
 from hfray.data.lease import Lease
 from hfray.data.ledger import Ledger
 from hfray.errors import DataError, EngineError
-from hfray.inference.receipt import Receipt, ShardFailure, Totals
+from hfray.inference.receipt import Receipt, ShardFailure
+from hfray.inference.totals import Totals
 from hfray.kinds.cluster import Cluster, as_hfray_error
 from hfray.kinds.pool import WorkerFactory, run_shards
 from hfray.kinds.progress import Progress

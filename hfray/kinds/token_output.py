@@ -18,9 +18,10 @@ from hfray.data.parts import ERROR_TYPE
 from hfray.data.routing import Split
 from hfray.data.token_parts import decode_tokens, from_table
 from hfray.data.tokens import TOKENIZER_FOLDER, TOKENS_FILE, Tokens, TokenSplit
-from hfray.inference.receipt import Receipt, Totals
+from hfray.inference.receipt import Receipt
 from hfray.inference.token_counts import TOKENS
 from hfray.inference.tokenizing import error_path
+from hfray.inference.totals import Totals
 from hfray.kinds.corpus import Corpus, SplitFacts
 from hfray.models.tokenizers import save_tokenizer
 from hfray.types import Ragged

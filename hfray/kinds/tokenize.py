@@ -23,8 +23,9 @@ from hfray.data.ledger import DRAFTS, ERRORS, Ledger
 from hfray.data.routing import Routing, Split, shards_between, splits_by_share
 from hfray.data.tokens import Tokens
 from hfray.errors import SpecError
-from hfray.inference.receipt import Tick, Totals
+from hfray.inference.receipt import Tick
 from hfray.inference.tokenizing import has_open_labels
+from hfray.inference.totals import Totals
 from hfray.kinds.cluster import Cluster
 from hfray.kinds.corpus import Corpus
 from hfray.kinds.indexing import index_input, index_splits

@@ -12,17 +12,14 @@ from hfray.errors import DataError
 from hfray.inference.receipt import (
     LENGTH_BINS,
     MAX_LABELS,
-    MAX_POINTS,
-    MAX_TOTAL_LABELS,
     NUM_SCORE_BINS,
     Receipt,
-    Throughput,
-    Totals,
     count_labels,
     count_lengths,
     count_scores,
     most_frequent,
 )
+from hfray.inference.totals import MAX_POINTS, MAX_TOTAL_LABELS, Throughput, Totals
 
 RECEIPT = Receipt(
     shard=7,

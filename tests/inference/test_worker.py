@@ -23,7 +23,8 @@ from hfray.engines.fake import FakeEngine
 from hfray.errors import DataError
 from hfray.inference import worker as workers
 from hfray.inference.predictor import Predictor
-from hfray.inference.receipt import Receipt, ShardFailure, Tick, Totals
+from hfray.inference.receipt import Receipt, ShardFailure, Tick
+from hfray.inference.totals import Totals
 from hfray.inference.worker import ShardWorker
 from hfray.tasks.base import ModelInfo, Processor
 from hfray.tasks.text_classification import TextClassification

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from hfray.errors import DataError
-from hfray.inference.receipt import Receipt, Totals, count_labels, count_lengths, count_scores
+from hfray.inference.receipt import Receipt, count_labels, count_lengths, count_scores
+from hfray.inference.totals import Totals
 from hfray.kinds.report import FileFailure, ModelFacts, Report, Session
 
 EARLIER = (Session(started_at=500.0, wall_s=20.0, rows=200, failed=2, shards=2, workers=2, status="interrupted"),)

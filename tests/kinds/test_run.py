@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hfray.errors import DataError, SpecError
-from hfray.inference.receipt import Totals
+from hfray.inference.totals import Totals
 from hfray.kinds import run
 from hfray.kinds.report import Report
 from hfray.kinds.run import INTERRUPTED, run_job
