@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -19,12 +17,11 @@ from rich.console import Console
 from hfray.data.lease import Lease
 from hfray.errors import DataError, EngineError, ErrorRateExceeded, LeaseHeld, SpecError
 from hfray.inference.receipt import Receipt, ShardFailure
-from hfray.kinds import shards
-from hfray.kinds.cluster import Cluster
 from hfray.kinds.progress import Progress
 from hfray.kinds.report import Report
 from hfray.kinds.score import ScoreRun
 from hfray.spec.score import ScoreJob
+from tests.kinds import in_process
 from tests.models.support import save_model
 
 Answers = Iterator[Receipt | ShardFailure]
@@ -92,12 +89,7 @@ class Office:
 @pytest.fixture
 def office(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Office:
     each = Office(tmp_path, model)
-    monkeypatch.setattr(shards, "run_shards", each.run_shards)
-    monkeypatch.setattr(
-        shards, "watched", lambda *args, **kwargs: contextlib.nullcontext(SimpleNamespace(counter=None, model=None))
-    )
-    monkeypatch.setattr(Cluster, "connect", lambda self: None)
-    monkeypatch.setattr(Cluster, "probe", lambda self, urls, output: None)
+    in_process.use(monkeypatch, each.run_shards)
     return each
 
 

@@ -3,12 +3,10 @@ of which part, and what is said of the others."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -21,12 +19,11 @@ from transformers import AutoTokenizer
 from hfray.data.tokens import read_tokens
 from hfray.errors import DataError, ErrorRateExceeded, HfrayError, SpecError
 from hfray.inference.receipt import Receipt, ShardFailure
-from hfray.kinds import shards
-from hfray.kinds.cluster import Cluster
 from hfray.kinds.progress import Progress
 from hfray.kinds.report import Report
 from hfray.kinds.tokenize import TokenizeRun
 from hfray.spec.tokenize import TokenizeJob
+from tests.kinds import in_process
 from tests.models.support import letter_tokenizer
 
 Answers = Iterator[Receipt | ShardFailure]
@@ -45,7 +42,7 @@ class Office:
     def write(self, name: str = "in.parquet", **columns: Any) -> None:
         pq.write_table(pa.table(columns), self.folder / name)
 
-    def run(self, *, restart: bool = False, **changes: Any) -> Report:
+    def run(self, *, restart: bool = False, retry_errors: bool = False, **changes: Any) -> Report:
         spec: dict[str, Any] = {
             "name": "office",
             "model": {"path": str(self.folder / "tokenizer")},
@@ -57,7 +54,7 @@ class Office:
         job = TokenizeJob.model_validate(spec | changes)
         with Progress(Console(file=io.StringIO()), quiet=True) as progress:
             return TokenizeRun(job, progress, job_path="job.yaml", log_path="", debug=False).run(
-                restart=restart, retry_errors=False
+                restart=restart, retry_errors=retry_errors
             )
 
     def run_shards(self, cluster: Any, shards: Sequence[int], make_worker: Any, workers: Any, **how: Any) -> Answers:
@@ -98,12 +95,7 @@ def decoded(tokenizer: Any, ids: list[int]) -> str:
 @pytest.fixture
 def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Office:
     each = Office(tmp_path)
-    monkeypatch.setattr(shards, "run_shards", each.run_shards)
-    monkeypatch.setattr(
-        shards, "watched", lambda *args, **kwargs: contextlib.nullcontext(SimpleNamespace(counter=None, model=None))
-    )
-    monkeypatch.setattr(Cluster, "connect", lambda self: None)
-    monkeypatch.setattr(Cluster, "probe", lambda self, urls, output: None)
+    in_process.use(monkeypatch, each.run_shards)
     return each
 
 
@@ -431,18 +423,8 @@ def test_an_unreadable_file_is_named(office: Office) -> None:
 
 def test_retrying_errors_is_refused(office: Office) -> None:
     office.run()
-    job = TokenizeJob.model_validate(
-        {
-            "name": "office",
-            "model": {"path": str(office.folder / "tokenizer")},
-            "mode": "plain",
-            "input": {"path": str(office.folder / "in.parquet")},
-            "output": {"path": str(office.out)},
-            "shard_rows": 10,
-        }
-    )
-    with Progress(Console(file=io.StringIO()), quiet=True) as progress, pytest.raises(SpecError, match="--restart"):
-        TokenizeRun(job, progress, job_path="", log_path="", debug=False).run(restart=False, retry_errors=True)
+    with pytest.raises(SpecError, match="--restart"):
+        office.run(retry_errors=True)
     assert (office.out / "_SUCCESS").exists()
 
 
