@@ -114,11 +114,14 @@ class Ledger:
         return [name for name in self._data_files() if not is_ours(name) and not _is_temporary(name)]
 
     def sweep_temporary(self) -> None:
-        """Deletes half-written files that killed drivers left. For the holder of the lease, before it writes."""
-        for folder in ("", *self.layout.folders, "_work", "_work/index", self._receipts):
+        """Deletes half-written files that killed drivers left. For the holder of the lease, as the first thing: without
+        a lease, what another run is writing would be among them."""
+        for folder in ("", "_work", "_work/index", self._receipts):
             for name in self.storage.names(folder):
                 if _is_temporary(name):
                     self.storage.delete(f"{folder}/{name}".lstrip("/"))
+        for name in [name for name in self._data_files() if _is_temporary(name)]:  # in whatever splits there are
+            self.storage.delete(f"data/{name}")
 
     # -- parts
 

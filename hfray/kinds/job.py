@@ -89,8 +89,8 @@ class JobRun(ABC, Generic[J]):
                 return self._already_complete(opening)
             opening.open_work()
             with held_lease(opening) as lease:
+                opening.sweep_temporary()
                 self._make_plan(opening, ray_cluster)
-                self._ledger.sweep_temporary()
                 self._claim(opening, restart=restart)
                 try:
                     return self._work(ray_cluster, lease, retry_errors=retry_errors)

@@ -65,7 +65,13 @@ def test_half_written_receipts_of_a_killed_driver_are_not_read(ledger: Ledger) -
 
 
 def test_what_killed_drivers_left_is_swept_and_is_not_foreign(ledger: Ledger) -> None:
-    for name in (".errors.parquet.ab.tmp", "data/.part-00000001.parquet.ab.tmp", "_work/.lease.json.ab.tmp"):
+    (folder(ledger) / "data" / "train").mkdir()
+    for name in (
+        ".errors.parquet.ab.tmp",
+        "data/.part-00000001.parquet.ab.tmp",
+        "data/train/.state.json.ab.tmp",
+        "_work/.lease.json.ab.tmp",
+    ):
         (folder(ledger) / name).write_text("half")
     check_output_is_ours(ledger)
     ledger.sweep_temporary()
