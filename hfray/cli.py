@@ -97,15 +97,17 @@ def check(
 def _load(file: Path, overrides: Sequence[str]) -> Job:
     """A job that is right as far as its file alone can tell."""
     from hfray.data.where import compile_where
+    from hfray.spec.kinds import inputs_of
     from hfray.spec.load import cite, load_job
 
     job = load_job(file, overrides)
-    if job.input.where is not None:
+    for key, spec in inputs_of(job).items():
         try:
-            compile_where(job.input.where)
+            if spec.where is not None:
+                compile_where(spec.where)
         except SpecError as error:
             reason = str(error).removeprefix("where: ")
-            raise SpecError(f"{cite(file, 'input.where', overrides)}: {reason}") from None
+            raise SpecError(f"{cite(file, f'{key}.where', overrides)}: {reason}") from None
     return job
 
 

@@ -13,6 +13,7 @@ from hfray.errors import DataError
 from hfray.inference.totals import Totals
 from hfray.kinds.corpus import Corpus, Vocabulary
 from hfray.kinds.summary import print_summary
+from hfray.training.facts import TrainingFacts
 from hfray.types import Strict
 
 
@@ -115,6 +116,8 @@ class Report(Strict):
     metrics: dict[Word, Number] = Field(default_factory=dict)
     corpus: Corpus | None = None
     """Of a tokenize job."""
+    training: TrainingFacts | None = None
+    """Of a training job."""
     vocabulary: Vocabulary | None = None
     """Of a job that trained a tokenizer."""
     lengths: tuple[int, ...] = ()

@@ -16,6 +16,7 @@ from hfray.log import quiet as quieted
 from hfray.spec.kinds import Job
 from hfray.spec.score import ScoreJob
 from hfray.spec.tokenize import TokenizeJob
+from hfray.spec.train import TrainJob
 
 INTERRUPTED = 130
 
@@ -76,7 +77,20 @@ def _tokenize(
     )
 
 
-_KINDS: dict[str, Callable[..., Report]] = {"score": _score, "tokenize": _tokenize}
+def _train(
+    job: TrainJob, progress: Progress, job_path: str, log_path: str, debug: bool, restart: bool, retry_errors: bool
+) -> Report:
+    from hfray.data.lease import refuse_live_holder
+    from hfray.data.ledger import Ledger
+
+    refuse_live_holder(Ledger(job.output.path, "parquet", ""))
+    from hfray.kinds.train import TrainRun
+
+    run = TrainRun(job, progress, job_path=job_path, log_path=log_path, debug=debug)
+    return run.run(restart=restart, retry_errors=retry_errors)
+
+
+_KINDS: dict[str, Callable[..., Report]] = {"score": _score, "tokenize": _tokenize, "train": _train}
 
 
 def _log_path(name: str) -> Path:

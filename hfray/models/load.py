@@ -207,9 +207,9 @@ def _from_pretrained(
             "use model.quantization, model.device_map: auto with more GPUs per worker, or a smaller model"
         ) from error
     except (ImportError, ValueError) as error:  # an option that this model or this machine does not have
-        raise SpecError(f"model {source.name} cannot be loaded so: {_reason(error)}") from error
+        raise SpecError(f"model {source.name} cannot be loaded so: {reason_of(error)}") from error
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise EngineError(f"model {source.name} could not be loaded: {_reason(error)}") from error
+        raise EngineError(f"model {source.name} could not be loaded: {reason_of(error)}") from error
     mismatched = sorted(str(each[0]) for each in report.get("mismatched_keys", ()))
     if mismatched and spec.adapter is None:
         raise SpecError(
@@ -237,7 +237,7 @@ def _auto_model(task: type[Task], config: Any) -> str:
     return task.auto_model
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     return " ".join(str(error).split())[:400] or type(error).__name__
 
 

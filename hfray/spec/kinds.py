@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from hfray.spec.score import ScoreJob
+from hfray.spec.sections import InputSpec
 from hfray.spec.tokenize import TokenizeJob
+from hfray.spec.train import TrainJob
 
-Job = ScoreJob | TokenizeJob
+RowsJob = ScoreJob | TokenizeJob
+"""A job that reads rows."""
+Job = RowsJob | TrainJob
 """Any job."""
 
 
 def job_kinds() -> dict[str, type[Job]]:
     """Kind to spec class."""
-    return {"score": ScoreJob, "tokenize": TokenizeJob}
+    return {"score": ScoreJob, "tokenize": TokenizeJob, "train": TrainJob}
+
+
+def inputs_of(job: Job) -> dict[str, InputSpec]:
+    """What a job reads, by the key that says so."""
+    if isinstance(job, TrainJob):
+        parts = {"input.train": job.input.train, "input.validation": job.input.validation}
+        return {key: spec for key, spec in parts.items() if spec is not None}
+    return {"input": job.input}

@@ -111,6 +111,11 @@ class TokenExamples:
         self._forget()
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The split's files, in order, below the folder."""
+        return tuple(self._parts)
+
+    @property
     def cached_bytes(self) -> int:
         return self._cached_bytes
 

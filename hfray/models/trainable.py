@@ -1,0 +1,306 @@
+"""A model to be trained: with the head and the labels of its task, its weights trained, random or in 4 bits, and its
+adapter in place. Knows configurations, weights and PEFT; not data, not DeepSpeed, not how long anything is trained.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from hfray.errors import EngineError, SpecError
+from hfray.models.info import load_config
+from hfray.models.load import reason_of
+from hfray.models.quantization import import_bitsandbytes
+from hfray.models.source import ModelSource
+from hfray.spec.methods import LoraSpec, MethodSpec, QloraSpec
+from hfray.spec.problems import close_or_known
+from hfray.spec.train import BaseModelSpec
+
+_PEFT_TASKS = {
+    "AutoModelForSequenceClassification": "SEQ_CLS",
+    "AutoModelForTokenClassification": "TOKEN_CLS",
+    "AutoModelForQuestionAnswering": "QUESTION_ANS",
+    "AutoModelForCausalLM": "CAUSAL_LM",
+    "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM",
+}
+"""Auto class to PEFT's name for what it does; a masked language model has none."""
+_NEW_HEADS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
+"""Tasks whose heads are made for the labels at hand: trained whole beside an adapter, and saved with it."""
+_FREE_KEYS = frozenset({"model_type", "dtype", "architectures", "rope_parameters", "rope_scaling", "rope_theta"})
+"""Configuration values that a class may take without naming them among its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a model is given a head for. labels: by index; num_labels: where the classes have no names."""
+
+    auto_model: str
+    """The Transformers auto class."""
+    labels: tuple[str, ...] = ()
+    num_labels: int | None = None
+    problem_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What a model from scratch must know of its tokenizer."""
+
+    size: int
+    pad_token_id: int | None
+    eos_token_id: int | None
+    bos_token_id: int | None
+
+
+def training_config(spec: BaseModelSpec, source: ModelSource | None, head: Head, vocabulary: Vocabulary) -> Any:
+    """The Transformers configuration to train with. Raises SpecError: a value of `model.config` that there is not, or
+    a model whose vocabulary is smaller than the tokenizer's."""
+    if source is not None and "config.json" in source.files:
+        config = load_config(source)
+        values = dict(spec.config or {})
+        if values.get("model_type", config.model_type) != config.model_type:
+            config = None
+    else:
+        config, values = None, dict(spec.config or {})
+    if config is None:
+        config = _new_config(values, vocabulary)
+    else:
+        _check_keys(values, config)
+        for key, value in values.items():
+            setattr(config, key, value)
+    if head.labels:
+        config.id2label = dict(enumerate(head.labels))
+        config.label2id = {label: index for index, label in enumerate(head.labels)}
+    elif head.num_labels is not None and head.num_labels != config.num_labels:
+        config.num_labels = head.num_labels
+    if head.problem_type is not None:
+        config.problem_type = head.problem_type
+    text = config.get_text_config()
+    if getattr(text, "pad_token_id", None) is None and vocabulary.pad_token_id is not None:
+        text.pad_token_id = vocabulary.pad_token_id  # decoders with a classifier look for the last token before it
+    if vocabulary.size > (text.vocab_size or 0):
+        raise SpecError(
+            f"model: its vocabulary has {text.vocab_size:,} entries, but the tokenizer {vocabulary.size:,}; choose the "
+            "tokenizer that belongs to it"
+        )
+    return config
+
+
+def _new_config(values: Mapping[str, Any], vocabulary: Vocabulary) -> Any:
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    model_type = str(values.get("model_type"))
+    if model_type not in CONFIG_MAPPING:
+        raise SpecError(
+            f"model.config.model_type: unknown architecture {model_type!r}{close_or_known(model_type, CONFIG_MAPPING)}"
+        )
+    _check_keys(values, AutoConfig.for_model(model_type))
+    of_tokenizer = {
+        "vocab_size": vocabulary.size,
+        "pad_token_id": vocabulary.pad_token_id,
+        "eos_token_id": vocabulary.eos_token_id,
+        "bos_token_id": vocabulary.bos_token_id,
+    }
+    own = {key: value for key, value in values.items() if key != "model_type"}
+    try:
+        return AutoConfig.for_model(model_type, **(of_tokenizer | own))
+    except Exception as error:  # each configuration checks its own values in its own way
+        raise SpecError(f"model.config: {model_type} does not take it: {reason_of(error)}") from None
+
+
+def _check_keys(values: Mapping[str, Any], config: Any) -> None:
+    known = {*config.to_dict(), *config.attribute_map, *_FREE_KEYS}
+    for key in values:
+        if key not in known:
+            raise SpecError(
+                f"model.config.{key}: {config.model_type} has no such value{close_or_known(key, sorted(known))}"
+            )
+
+
+def on_meta(config: Any, auto_model: str) -> Any:
+    """The model without memory. Raises SpecError: Transformers cannot build it."""
+    import transformers
+
+    try:
+        with torch.device("meta"):
+            return getattr(transformers, auto_model).from_config(config)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        raise SpecError(f"model.config: Transformers cannot build {auto_model} of it: {reason_of(error)}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Which modules an adapter changes. layers: names of those that it stands beside, None for all linear ones below
+    the head; whole: names of those that are trained as they are and saved with it."""
+
+    layers: tuple[str, ...] | None
+    whole: tuple[str, ...]
+
+
+def targets_of(method: LoraSpec, model: Any, auto_model: str) -> Targets:
+    """model: may be on the meta device. Raises SpecError: a module that the model does not have, with those that it
+    has."""
+    names = [name for name, _ in model.named_modules()]
+    for field, wanted in (("target_modules", method.target_modules), ("train_modules", method.train_modules)):
+        for each in () if isinstance(wanted, str) else wanted:
+            if not any(name == each or name.endswith(f".{each}") for name in names):
+                known = _linear_names(model) if field == "target_modules" else sorted({_last(name) for name in names})
+                raise SpecError(
+                    f"method.{field}: {type(model).__name__} has no module {each!r}{close_or_known(each, known)}"
+                )
+    layers: tuple[str, ...] | None
+    if isinstance(method.target_modules, tuple):
+        layers = method.target_modules
+    else:
+        layers = _usual_layers(model.config.model_type) if method.target_modules == "auto" else None
+        if layers is not None and not any(_last(name) in layers for name in names):
+            layers = None
+    head = _head_modules(model) if _PEFT_TASKS.get(auto_model) in _NEW_HEADS else ()
+    return Targets(layers, tuple(dict.fromkeys([*head, *method.train_modules])))
+
+
+def _usual_layers(model_type: str) -> tuple[str, ...] | None:
+    """Those that PEFT chooses for an architecture; None where it has no choice."""
+    import_bitsandbytes()  # which PEFT would import
+    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+
+    found = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model_type)
+    return None if found is None or isinstance(found, str) else tuple(found)
+
+
+def _head_modules(model: Any) -> tuple[str, ...]:
+    """Top modules with weights that are not the body's."""
+    return tuple(
+        name
+        for name, module in model.named_children()
+        if name != model.base_model_prefix and any(True for _ in module.parameters())
+    )
+
+
+def _linear_names(model: Any) -> list[str]:
+    kinds = ("Linear", "Conv1D", "Linear4bit")
+    return sorted({_last(name) for name, module in model.named_modules() if type(module).__name__ in kinds})
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def load_trainable(
+    spec: BaseModelSpec,
+    method: MethodSpec,
+    source: ModelSource | None,
+    config: Any,
+    auto_model: str,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    seed: int,
+    checkpointing: bool = False,
+) -> Any:
+    """The model on the CPU (in 4 bits: on `device`), with what is to be trained requiring gradients. New weights are
+    drawn by `seed`, so that all workers have the same.
+
+    Raises SpecError or EngineError as `models.load` does.
+    """
+    torch.manual_seed(seed)
+    if spec.config is not None or source is None:
+        import transformers
+
+        return getattr(transformers, auto_model).from_config(
+            config, dtype=dtype, **({} if spec.attention == "auto" else {"attn_implementation": spec.attention})
+        )
+    model, missing = _pretrained(spec, method, source, config, auto_model, dtype, device)
+    if isinstance(method, LoraSpec):
+        model = _with_adapter(method, model, auto_model, missing, checkpointing)
+    return model
+
+
+def _pretrained(
+    spec: BaseModelSpec,
+    method: MethodSpec,
+    source: ModelSource,
+    config: Any,
+    auto_model: str,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[Any, list[str]]:
+    """The model, and the names of weights that are new."""
+    import transformers
+    from safetensors import SafetensorError
+
+    arguments: dict[str, Any] = {
+        "config": copy.deepcopy(config),
+        "revision": source.revision or "main",
+        "dtype": dtype,
+        "use_safetensors": True,
+        "trust_remote_code": False,
+        "output_loading_info": True,
+        "ignore_mismatched_sizes": True,
+    }
+    if spec.attention != "auto":
+        arguments["attn_implementation"] = spec.attention
+    if isinstance(method, QloraSpec):
+        import_bitsandbytes()
+        arguments["device_map"] = {"": device}
+        arguments["quantization_config"] = transformers.BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=method.quantization,
+            bnb_4bit_use_double_quant=method.double_quantization,
+            bnb_4bit_compute_dtype=dtype,
+            bnb_4bit_quant_storage=dtype,  # ZeRO-3 partitions floating-point weights only
+        )
+    try:
+        model, report = getattr(transformers, auto_model).from_pretrained(source.path, **arguments)
+    except torch.OutOfMemoryError as error:
+        raise EngineError(
+            f"model {source.name} does not fit on {device}: {str(error).splitlines()[0]}; use method: qlora, more "
+            "workers with deepspeed: 3, or a smaller model"
+        ) from error
+    except (ImportError, ValueError) as error:
+        raise SpecError(f"model {source.name} cannot be loaded so: {reason_of(error)}") from error
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise EngineError(f"model {source.name} could not be loaded: {reason_of(error)}") from error
+    mismatched = (str(each[0]) for each in report.get("mismatched_keys", ()))
+    return model, sorted({*report.get("missing_keys", ()), *mismatched})
+
+
+def _with_adapter(method: LoraSpec, model: Any, auto_model: str, missing: Collection[str], checkpointing: bool) -> Any:
+    import_bitsandbytes()
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    targets = targets_of(method, model, auto_model)
+    head = _head_modules(model)
+    # Other new weights (a pooler that the files lack) must be saved with the adapter too, or no one could load it.
+    new = {name.rpartition(".")[0] for name in missing} - {""}
+    beside = [name for name in new if not any(name == each or name.startswith(f"{each}.") for each in head)]
+    whole = tuple(dict.fromkeys([*targets.whole, *sorted(beside)]))
+    config = LoraConfig(
+        task_type=_PEFT_TASKS.get(auto_model),
+        r=method.r,
+        lora_alpha=method.alpha,
+        lora_dropout=method.dropout,
+        target_modules="all-linear" if targets.layers is None else list(targets.layers),
+        modules_to_save=list(whole) or None,
+        use_rslora=method.rslora,
+        use_dora=method.dora,
+    )
+    with warnings.catch_warnings():
+        # PEFT asks Transformers by names that Transformers is about to drop.
+        warnings.filterwarnings("ignore", message=".*is deprecated.*")
+        if isinstance(method, QloraSpec):
+            model = prepare_model_for_kbit_training(
+                model,
+                use_gradient_checkpointing=checkpointing,
+                gradient_checkpointing_kwargs={"use_reentrant": False},
+            )
+        elif checkpointing:
+            model.enable_input_require_grads()  # the checkpointed layers' inputs must have gradients to pass on
+        try:
+            return get_peft_model(model, config)
+        except ValueError as error:
+            raise SpecError(f"method: PEFT cannot put it on {type(model).__name__}: {reason_of(error)}") from error

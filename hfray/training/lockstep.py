@@ -1,0 +1,54 @@
+"""Forward passes on ranks that have unequal work, for a model whose weights are gathered from all ranks (ZeRO-3): who
+has finished keeps answering until all have. Knows forward calls; not what they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+@contextmanager
+def in_lockstep(model: Any, device: torch.device, *, needed: bool) -> Iterator[None]:
+    """Within it ranks may call `model` (not parts of it) any number of times each. needed: whether they must agree."""
+    if not needed or not dist.is_initialized() or dist.get_world_size() == 1:
+        yield
+        return
+    lockstep = _Lockstep(model, device)
+    handle = model.register_forward_pre_hook(lockstep.before_forward)
+    try:
+        yield
+        lockstep.wait_for_others()
+    finally:
+        handle.remove()
+
+
+class _Lockstep:
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self._model = model
+        self._device = device
+        self._finished = False
+
+    def before_forward(self, module: Any, args: Any) -> None:
+        if not self._finished:
+            self._anybody_works(True)
+
+    def wait_for_others(self) -> None:
+        self._finished = True
+        while self._anybody_works(False):
+            with torch.no_grad():
+                self._model(**self._smallest())
+
+    def _anybody_works(self, this_one: bool) -> bool:
+        working = torch.tensor(int(this_one), device=self._device)
+        dist.all_reduce(working)
+        return bool(working)
+
+    def _smallest(self) -> dict[str, Any]:
+        """Two positions are the least that every head takes."""
+        ids = torch.zeros(1, 2, dtype=torch.long, device=self._device)
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return inputs | ({"decoder_input_ids": ids} if self._model.config.is_encoder_decoder else {})

@@ -1,0 +1,316 @@
+"""One rank's part of a training run, from the model's load to the result's files. Puts the pieces of this package
+together; knows processes that are one group already, not who started them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hfray.data.publish import draft_folder, publish
+from hfray.errors import EngineError, SpecError
+from hfray.models.info import model_info
+from hfray.models.quantization import spare_odd_layers
+from hfray.models.result import ResultFacts, write_facts
+from hfray.models.result_files import FACTS_FILE
+from hfray.models.tokenizers import load_tokenizer
+from hfray.models.trainable import load_trainable, training_config
+from hfray.spec.methods import QloraSpec
+from hfray.tasks import TASKS
+from hfray.tasks.base import ModelInfo, Processor, Task
+from hfray.training.accumulation import accumulation
+from hfray.training.cadence import SETTLED
+from hfray.training.checkpoints import Checkpoints
+from hfray.training.collective import together
+from hfray.training.counting import count_for
+from hfray.training.evaluation import PERPLEXITY_TASKS, Evaluator, Rank
+from hfray.training.loading import Collate, train_loader
+from hfray.training.order import MicroBatches, SampleOrder
+from hfray.training.position import Position
+from hfray.training.saving import save_model
+from hfray.training.setup import Examples, TrainSetup
+from hfray.training.tokens import TokenExamples
+from hfray.training.trainer import RunTrainer
+
+LAST = ("config.json", "adapter_config.json", FACTS_FILE)
+"""Without these a folder is no model, so they appear last."""
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+Tick = Callable[[Position, float | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What rank 0 has to say at the end. files: that were published, with their sizes in bytes."""
+
+    files: dict[str, int]
+    position: dict[str, Any]
+    architecture: str
+    parameters: int
+    trainable: int
+    device: str
+    peak_flops: float | None
+    result_step: int
+    """The step whose weights are the result."""
+
+
+def run(setup: TrainSetup, rank: Rank, tick: Tick) -> Outcome | None:
+    """Trains from the last checkpoint on. None on all ranks but the first. Raises HfrayError."""
+    import deepspeed
+
+    torch.set_num_threads(setup.threads)
+    # Before the model is made: ZeRO-3 divides its weights among the ranks that there are then.
+    deepspeed.init_distributed(dist_backend="nccl" if setup.on_gpu else "gloo", verbose=False)
+    with tempfile.TemporaryDirectory(prefix="hfray-train-") as scratch:
+        session = _Session(setup, rank, tick, Path(scratch))
+        return session.run()
+
+
+class _Session:
+    """What a trainer asks of its surroundings."""
+
+    def __init__(self, setup: TrainSetup, rank: Rank, tick: Tick, scratch: Path) -> None:
+        self._setup = setup
+        self._rank = rank
+        self._tick = tick
+        self._scratch = scratch
+        self._checkpoints = Checkpoints(
+            setup.ledger.storage,
+            setup.ledger.fingerprint,
+            setup.checkpoint_key,
+            scratch,
+            rank=rank.rank,
+            world_size=rank.world_size,
+            seed=setup.seed,
+        )
+        self._evaluator: Evaluator | None = None
+        self._tokenizer = load_tokenizer(setup.model.tokenizer.located())
+
+    def run(self) -> Outcome | None:
+        setup, rank = self._setup, self._rank
+        arguments = self._arguments()
+        model = self._model()
+        trained = TokenExamples(
+            setup.examples.path, setup.examples.split, columns=setup.examples.columns, spool=self._spool()
+        )
+        self._evaluator = self._make_evaluator(model)
+        position = self._checkpoints.position()
+        if position.world_sizes:
+            position.resumed_from.append(position.step)
+        position.world_sizes.append(rank.world_size)
+        trainer = RunTrainer(
+            model,
+            arguments,
+            schedule=setup.schedule,
+            cadence=setup.cadence,
+            loader=lambda samples: train_loader(trained, self._batches(samples), self._collate(setup.examples, model)),
+            count=count_for(setup.examples.collator),
+            surroundings=self,
+            position=position,
+            early_stopping=setup.early_stopping,
+        )
+        trainer.train()
+        if setup.cadence.load_best and trainer.position.best_step not in (None, trainer.position.step):
+            self._checkpoints.restore_best(trainer.model_wrapped, trainer.position.best_step)
+        files = self._publish(trainer)
+        if rank.rank:
+            return None
+        return Outcome(
+            files=files,
+            position=trainer.position.as_record(),
+            architecture=type(_body(model)).__name__,
+            parameters=sum(_numel(each) for each in model.parameters()),
+            trainable=sum(_numel(each) for each in model.parameters() if each.requires_grad),
+            device=torch.cuda.get_device_name(rank.device) if rank.device.type == "cuda" else "cpu",
+            peak_flops=None,
+            result_step=self._result_step(trainer.position),
+        )
+
+    # -- what the trainer asks for
+
+    def restore(self, trainer: RunTrainer) -> None:
+        self._checkpoints.restore(trainer.model_wrapped)
+
+    def save(self, trainer: RunTrainer) -> None:
+        self._checkpoints.save(trainer.model_wrapped, trainer.position, trainer.samples, keep=self._setup.cadence.keep)
+
+    def evaluate(self, trainer: RunTrainer) -> dict[str, float]:
+        if self._evaluator is None:
+            raise EngineError("there is nothing to evaluate on; this is a mistake in hfray")
+        return self._evaluator.evaluate(trainer.model, gathered=zero_stage(trainer) == 3)
+
+    def tick(self, position: Position, loss: float | None) -> None:
+        self._tick(position, loss)
+
+    # -- the parts
+
+    def _arguments(self) -> Any:
+        from transformers import TrainingArguments
+
+        setup, world_size = self._setup, self._rank.world_size
+        if world_size not in setup.deepspeed:
+            raise SpecError(f"{world_size} workers cannot share global_batch_size {self._global_batch_size}")
+        given = {key: value for key, value in setup.trainer.items() if key not in SETTLED}
+        own = {
+            "output_dir": str(self._scratch / "trainer"),
+            "deepspeed": dict(setup.deepspeed[world_size]),
+            "max_steps": setup.schedule.length.num_steps,
+            "per_device_train_batch_size": setup.micro_batch_size,
+            "gradient_accumulation_steps": accumulation(self._global_batch_size, setup.micro_batch_size, world_size),
+            "seed": setup.seed,
+            "data_seed": setup.seed,
+            "use_cpu": not setup.on_gpu,
+            "bf16": setup.model.precision == "bf16",
+            "fp16": setup.model.precision == "fp16",
+            # hfray's own cadence, order of samples and checkpoints stand in for these.
+            "logging_strategy": "no",
+            "eval_strategy": "no",
+            "save_strategy": "no",
+            "ignore_data_skip": True,
+            "remove_unused_columns": False,
+            "average_tokens_across_devices": True,
+            "logging_nan_inf_filter": False,
+            "disable_tqdm": True,
+        }
+        trackers = given.pop("report_to", None)
+        own["report_to"] = self._trackers(trackers)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*is deprecated.*")
+            return TrainingArguments(**(given | own))
+
+    def _trackers(self, wanted: Any) -> list[str]:
+        names = [] if wanted in (None, "none") else [wanted] if isinstance(wanted, str) else list(wanted)
+        return list(dict.fromkeys(["tensorboard", *(name for name in names if name != "none")]))
+
+    def _model(self) -> Any:
+        setup = self._setup.model
+        source = None if setup.source is None else setup.source.located()
+        config = training_config(setup.spec, source, setup.head, setup.vocabulary)
+        self._use_cache = getattr(config, "use_cache", None)
+        checkpointing = bool(
+            self._setup.trainer.get("activation_checkpointing") or self._setup.trainer.get("gradient_checkpointing")
+        )
+        model = load_trainable(
+            setup.spec,
+            setup.method,
+            source,
+            config,
+            setup.head.auto_model,
+            dtype=_DTYPES[setup.precision],
+            device=self._rank.device,
+            seed=self._setup.seed,
+            checkpointing=checkpointing,
+        )
+        if isinstance(setup.method, QloraSpec) and self._rank.device.type == "cpu":
+            spare_odd_layers(model)
+        return model
+
+    def _batches(self, samples: int) -> MicroBatches:
+        setup, length = self._setup, self._setup.schedule.length
+        return MicroBatches(
+            SampleOrder(length.num_examples, setup.seed),
+            setup.micro_batch_size,
+            accumulation(self._global_batch_size, setup.micro_batch_size, self._rank.world_size),
+            self._rank.world_size,
+            self._rank.rank,
+            stop=length.stop,
+            position=samples,
+        )
+
+    def _collate(self, examples: Examples, model: Any) -> Collate:
+        return Collate(examples.collator, self._setup.model.separation, model.dtype)
+
+    def _make_evaluator(self, model: Any) -> Evaluator | None:
+        setup = self._setup
+        if setup.validation is None:
+            return None
+        task_class = TASKS[setup.task.name]
+        processor = Processor(tokenizer=self._tokenizer)
+        info = self._info(model)
+        task: Task | None = None
+        if setup.rows is not None:
+            task = task_class(setup.task, processor, info)
+        return Evaluator(
+            rank=self._rank,
+            examples=TokenExamples(
+                setup.validation.path, setup.validation.split, columns=setup.validation.columns, spool=self._spool()
+            ),
+            collate=self._collate(setup.validation, model),
+            micro_batch_size=int(setup.trainer.get("per_device_eval_batch_size", setup.micro_batch_size)),
+            task=task,
+            rows=setup.rows,
+            processor=processor,
+            info=info,
+            pad_token_id=setup.model.vocabulary.pad_token_id or 0,
+            perplexity=setup.task.name in PERPLEXITY_TASKS,
+        )
+
+    def _info(self, model: Any) -> ModelInfo:
+        source = (self._setup.model.source or self._setup.model.tokenizer).located()
+        return model_info(source, model.config, tokenizer=self._tokenizer)
+
+    def _spool(self) -> Path | None:
+        """Of one machine's processes; only for what does not lie on its own disk."""
+        folder = Path(tempfile.gettempdir()) / "hfray" / "blocks" / self._setup.ledger.fingerprint[:16]
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+    def _publish(self, trainer: RunTrainer) -> dict[str, int]:
+        """The result at the top of the output: name to size in bytes, on rank 0."""
+        setup, is_first = self._setup, self._rank.rank == 0
+        source = setup.model.source
+        with draft_folder(setup.ledger) if is_first else nullcontext() as folder:
+            save_model(trainer.model, folder, tokenizer=self._tokenizer, source=source, use_cache=self._use_cache)
+            files: dict[str, int] = {}
+            with together(f"result in {setup.ledger.url}"):
+                if folder is not None:
+                    write_facts(folder, self._result_facts(trainer))
+                    files = publish(setup.ledger, folder, LAST)
+        return files
+
+    def _result_facts(self, trainer: RunTrainer) -> ResultFacts:
+        position = trainer.position
+        evaluated = [each for each in position.evaluations if each.step == self._result_step(position)]
+        body = _body(trainer.model)
+        parameters = sum(_numel(each) for each in trainer.model.parameters())
+        return self._setup.facts.model_copy(
+            update={
+                "architecture": type(body).__name__,
+                "parameters": parameters,
+                "dtype": str(body.dtype).removeprefix("torch."),
+                "metrics": dict(evaluated[-1].metrics) if evaluated else {},
+                "training": {"steps": position.step, "tokens": position.tokens, "seconds": position.seconds},
+            }
+        )
+
+    def _result_step(self, position: Position) -> int:
+        return position.best_step if self._setup.cadence.load_best and position.best_step else position.step
+
+    @property
+    def _global_batch_size(self) -> int:
+        return self._setup.schedule.length.global_batch_size
+
+
+def _body(model: Any) -> Any:
+    """The Transformers model of a PEFT model."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def zero_stage(trainer: Any) -> int:
+    """Of a trainer whose model is in DeepSpeed's hands."""
+    engine = getattr(trainer, "deepspeed", None)
+    return 0 if engine is None else int(engine.zero_optimization_stage())
+
+
+def _numel(parameter: Any) -> int:
+    state = getattr(parameter, "quant_state", None)
+    if state is not None:
+        return int(state.shape.numel())
+    return int(getattr(parameter, "ds_numel", parameter.numel()))

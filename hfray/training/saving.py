@@ -1,0 +1,85 @@
+"""The trained model as files: its weights, whole or an adapter's, with everything that scoring and serving need to load
+them. Knows models and folders; not where the folder goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hfray.models.source import ModelSource
+from hfray.models.tokenizers import save_tokenizer
+
+
+def save_model(
+    model: Any, folder: Path | None, *, tokenizer: Any, source: ModelSource | None, use_cache: bool | None
+) -> None:
+    """Writes `model.safetensors` (or `adapter_model.safetensors`), configurations and the tokenizer.
+
+    All ranks call it, since weights may be divided among them; only those with a folder write. use_cache: of the
+    configuration, as it was before training turned it off.
+    """
+    is_adapter = hasattr(model, "peft_config")
+    state = _gathered_state(model, trainable_only=is_adapter, keep=folder is not None)
+    if folder is None:
+        return
+    body = model.get_base_model() if is_adapter else model
+    if use_cache is not None:
+        body.config.use_cache = use_cache
+    if is_adapter:
+        for config in model.peft_config.values():
+            config.base_model_name_or_path = None if source is None else source.name
+            config.revision = None if source is None else source.revision
+        with _named(body, source):
+            model.save_pretrained(str(folder), state_dict=state, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)  # PEFT's own, with nothing in it; ours has the run
+        body.config.save_pretrained(folder / "base_config")
+    else:
+        model.save_pretrained(str(folder), state_dict=state)
+    for name, content in save_tokenizer(tokenizer).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+@contextmanager
+def _named(body: Any, source: ModelSource | None) -> Iterator[None]:
+    """PEFT looks at the base model's name to tell whether its vocabulary was enlarged, and asks the hub for it."""
+    before = body.name_or_path
+    body.name_or_path = "" if source is None else source.path
+    try:
+        yield
+    finally:
+        body.name_or_path = before
+
+
+def _gathered_state(model: Any, *, trainable_only: bool, keep: bool) -> dict[str, torch.Tensor]:
+    """Weights by the names of `state_dict`, on the CPU; one at a time, so that no device holds more than one of them
+    whole. {} where they are not to be kept."""
+    state: dict[str, torch.Tensor] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if trainable_only and not parameter.requires_grad:
+            continue
+        with _whole(parameter):
+            if keep:
+                state[name] = parameter.detach().to("cpu", copy=True)
+    if keep and not trainable_only:
+        persistent = model.state_dict(keep_vars=True).keys() - state.keys()
+        state |= {name: each.detach().cpu() for name, each in model.named_buffers() if name in persistent}
+    return state
+
+
+@contextmanager
+def _whole(parameter: Any) -> Iterator[None]:
+    """A parameter with all its elements, where ZeRO-3 has divided them."""
+    if not hasattr(parameter, "ds_id"):
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters([parameter]):
+        yield
