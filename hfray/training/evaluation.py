@@ -6,7 +6,7 @@ is the same number there; not when it is asked for.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +19,8 @@ from hfray.errors import RowError
 from hfray.inference.predictor import Predictor
 from hfray.models.load import LoadedModel, ModelFacts
 from hfray.tasks.base import ModelInfo, Processor, Task
-from hfray.tasks.features.base import IGNORED
 from hfray.training.collective import gather_json, together
+from hfray.training.items import num_items, shifts_labels
 from hfray.training.loading import Collate, evaluation_loader
 from hfray.training.lockstep import in_lockstep
 from hfray.training.order import evaluation_share
@@ -75,9 +75,10 @@ class Evaluator:
         share = evaluation_share(len(self.examples), self.rank.world_size, self.rank.rank)
         loader = evaluation_loader(self.examples, share, self.micro_batch_size, self.collate)
         sums = torch.zeros(2, dtype=torch.float64, device=self.rank.device)
+        shifted = shifts_labels(model)
         with torch.no_grad(), in_lockstep(model, self.rank.device, needed=gathered):
             for batch in loader:
-                items = num_items(batch, shifted=self._shifts_labels(model))
+                items = num_items(batch, shifted=shifted)
                 if not items:
                     continue
                 inputs = {
@@ -88,10 +89,6 @@ class Evaluator:
         if dist.is_initialized():
             dist.all_reduce(sums)
         return float(sums[0] / sums[1]) if sums[1] else math.nan
-
-    @staticmethod
-    def _shifts_labels(model: Any) -> bool:
-        return type(getattr(model, "get_base_model", lambda: model)()).__name__.endswith(("ForCausalLM", "LMHeadModel"))
 
     def _task_metrics(self, model: Any, *, gathered: bool) -> dict[str, float]:
         pairs: list[tuple[Any, Any]] = []
@@ -155,14 +152,3 @@ class Evaluator:
             info=self.info,
             facts=ModelFacts(self.info.name, None, 0, str(body.dtype), "none", str(self.rank.device), 0, 0),
         )
-
-
-def num_items(batch: Mapping[str, Any], *, shifted: bool) -> int:
-    """Of how many items the model's loss of a batch is the mean: tokens with a label, or rows.
-
-    shifted: whether the model compares each label with the token before it, so that the first one does not count.
-    """
-    labels = batch.get("labels")
-    if labels is None or labels.dim() < 2 or labels.is_floating_point():
-        return int(batch["input_ids"].shape[0])
-    return int(((labels[..., 1:] if shifted else labels) != IGNORED).sum())

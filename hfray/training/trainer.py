@@ -11,6 +11,7 @@ import contextlib
 import resource
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from hfray.spec.train import EarlyStoppingSpec
 from hfray.training.cadence import Cadence
 from hfray.training.counting import Count
 from hfray.training.facts import Evaluation, Point
+from hfray.training.items import num_items, shifts_labels
 from hfray.training.position import Position
 from hfray.training.schedule import Schedule
 
@@ -65,6 +67,14 @@ class RunTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         """loader: this rank's micro-batches from a sample of the run's stream on; count: of one of them, its tokens."""
         super().__init__(model=model, args=args, callbacks=[_Flow(self)])
+        # The Trainer would scale losses for those models only that say they heed its count (`items`).
+        self.model_accepts_loss_kwargs = False
+        self.loss_is_scaled_for_ga = True
+        self._shifted = shifts_labels(model)
+        self._items: deque[int] = deque()
+        """Of the micro-batches that are to come in this optimizer step."""
+        self._num_items = 1
+        """Of the optimizer step, over all ranks."""
         self.position = position
         self.schedule = schedule
         self._cadence = cadence
@@ -135,10 +145,27 @@ class RunTrainer(Trainer):  # type: ignore[misc]
         return 0  # it would walk through all modules for every micro-batch; `training.flops` counts once
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:
-        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         for batch in batches:
             self._counted += torch.tensor(self._count(batch))
-        return batches, num_items
+            self._items.append(num_items(batch, shifted=self._shifted))
+        counted = torch.tensor(sum(self._items), device=device)
+        if dist.is_initialized():
+            dist.all_reduce(counted)
+        self._num_items = max(1, int(counted))
+        return batches, None
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """This micro-batch's part of the mean over all items of the optimizer step. Ranks are averaged later."""
+        own_items = num_items(inputs, shifted=self._shifted)
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        if own_items:
+            loss = loss * (own_items * self.args.world_size / self._num_items)
+        else:  # the mean of nothing is not a number, nor is its gradient; this one is zero
+            loss = outputs["logits"].float().sum() * 0.0
+        return (loss, outputs) if return_outputs else loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
