@@ -1,0 +1,123 @@
+"""What the members of a process group do in the tests of checkpoints: train a tiny model with DeepSpeed, save, go on."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hfray.training.deepspeed import BatchShape, config_for
+from hfray.training.hyperparameters import groups_of
+from hfray.training.secret import SecretKey
+from hfray.training.size import ModelSize
+from hfray.training.slots import layout_of
+from hfray.training.state import load_state, save_state
+
+KEY = SecretKey(b"k" * 32)
+GLOBAL_BATCH, MICRO_BATCH, LENGTH, VOCABULARY = 12, 2, 8, 61
+_SIZE = ModelSize(10_000, 10_000, 8_000, 2_000, 2, 16, 2, VOCABULARY)
+
+
+def run_cases(rank: int, world_size: int, plan: dict[str, Any]) -> dict[str, Any]:
+    """plan: `cases`, each with name, stage, precision, method, dropout; `begin` (a folder to continue from, or null),
+    `save` (where to save what is there after `saved_step`), `end` (where to save the last step)."""
+    return {case["name"]: _run_case(case, rank, world_size, plan) for case in plan["cases"]}
+
+
+def _run_case(case: dict[str, Any], rank: int, world_size: int, plan: dict[str, Any]) -> dict[str, Any]:
+    engine = build(case, world_size)
+    where = {"rank": rank, "world_size": world_size, "key": KEY}
+    losses: list[float] = []
+    step, result = 0, {}
+    if plan["begin"]:
+        folder = Path(plan["begin"], case.get("from", case["name"]))
+        # A state that nothing may be left of.
+        _train(engine, 90, 91, rank, world_size)
+        extra = load_state(folder, engine, seed=7, **where)
+        engine.lr_scheduler.load_state_dict(extra["scheduler"])
+        step = extra["step"]
+        result["loaded"] = digests(engine)
+    else:
+        losses += _train(engine, 0, plan["saved_step"], rank, world_size)
+        step = plan["saved_step"]
+        result["saved"] = digests(engine)
+    if plan["save"]:
+        extra = {"step": step, "scheduler": engine.lr_scheduler.state_dict()}
+        save_state(Path(plan["save"], case["name"]), engine, extra=extra, position=step * GLOBAL_BATCH, **where)
+    result["groups"] = groups_of(layout_of(engine))
+    losses += _train(engine, step, plan["steps"], rank, world_size)
+    if plan["end"]:
+        save_state(Path(plan["end"], case["name"]), engine, extra={}, **where)
+    result |= {"losses": losses, "final": digests(engine), "kind": type(engine.optimizer).__name__}
+    engine.destroy()
+    del engine
+    gc.collect()
+    return result
+
+
+def build(case: dict[str, Any], world_size: int) -> Any:
+    """An engine over two groups of parameters: with decay, and without decay at another rate."""
+    import deepspeed
+
+    torch.manual_seed(3)
+    model = _model(case)
+    trained = [each for each in model.parameters() if each.requires_grad]
+    matrices, vectors = [each for each in trained if each.dim() > 1], [each for each in trained if each.dim() < 2]
+    groups = [{"params": matrices, "lr": 1e-2, "weight_decay": 0.01}, {"params": vectors, "lr": 3e-3, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW([group for group in groups if group["params"]], fused=True, betas=(0.9, 0.95))
+    batch = BatchShape(GLOBAL_BATCH, MICRO_BATCH, GLOBAL_BATCH // (MICRO_BATCH * world_size))
+    config = config_for(case["stage"], batch, _SIZE, precision=case["precision"], max_grad_norm=1.0, on_gpu=False)
+    config["zero_optimization"] |= case.get("zero", {})
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    torch.manual_seed(100 + torch.distributed.get_rank())
+    return deepspeed.initialize(model=model, optimizer=optimizer, lr_scheduler=schedule, config=config)[0]
+
+
+def _model(case: dict[str, Any]) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=32, attention_dropout=case.get("dropout", 0.0),
+        attn_implementation="eager",
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    if case["method"] == "lora":
+        from peft import LoraConfig, get_peft_model
+
+        model = get_peft_model(model, LoraConfig(r=3, target_modules=["q_proj", "v_proj"], bias="none"))
+    return model
+
+
+def _train(engine: Any, first: int, last: int, rank: int, world_size: int) -> list[float]:
+    """The mean loss of each optimizer step."""
+    found = []
+    for step in range(first, last):
+        rows = torch.randint(0, VOCABULARY, (GLOBAL_BATCH, LENGTH), generator=torch.Generator().manual_seed(step))
+        total = torch.zeros(())
+        for batch in rows.split(MICRO_BATCH)[rank::world_size]:
+            loss = engine(input_ids=batch, labels=batch).loss
+            total += loss.detach().float()
+            engine.backward(loss)
+            engine.step()
+        torch.distributed.all_reduce(total)
+        found.append(total.item() / (GLOBAL_BATCH // MICRO_BATCH))
+    return found
+
+
+def digests(engine: Any) -> dict[str, str]:
+    """Of every parameter and buffer of the model, frozen ones too, whole."""
+    import deepspeed
+
+    found = {}
+    for name, parameter in engine.module.named_parameters():
+        with deepspeed.zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
+            found[name] = _digest(parameter)
+    return found | {name: _digest(buffer) for name, buffer in engine.module.named_buffers()}
+
+
+def _digest(tensor: Any) -> str:
+    return hashlib.sha256(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()).hexdigest()[:16]
