@@ -5,12 +5,13 @@ A row becomes items (`Task.encode`), items become outputs (an engine), outputs b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from hfray.errors import RowError
 
@@ -39,6 +40,21 @@ class Strict(BaseModel):
         protected_namespaces=(),
         validate_default=True,
     )
+
+
+def _unicode(value: Any) -> Any:
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Word = Annotated[str, BeforeValidator(_unicode)]
+"""A string that came from outside: a lone surrogate in it must not cost the report of a finished job."""
+
+Number = Annotated[float | None, BeforeValidator(_finite)]
+"""A metric; NaN and infinity, which JSON does not have, become null."""
 
 
 # What leaves the device. One class per shape of answer; an engine batches items of one class together.

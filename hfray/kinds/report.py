@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, computed_field, model_validator
+from pydantic import Field, ValidationError, computed_field, model_validator
 from rich.console import Console
 
 from hfray.errors import DataError
 from hfray.inference.totals import Totals
 from hfray.kinds.corpus import Corpus, Vocabulary
 from hfray.kinds.summary import print_summary
-from hfray.types import Strict
-
-
-def _unicode(value: Any) -> Any:
-    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-Word = Annotated[str, BeforeValidator(_unicode)]
-"""A string that came from outside: a lone surrogate in it must not cost the report of a finished job."""
-
-Number = Annotated[float | None, BeforeValidator(_finite)]
-"""A metric; NaN and infinity, which JSON does not have, become null."""
+from hfray.types import Number, Strict, Word
 
 Status = Literal["complete", "failed", "interrupted"]
 
