@@ -87,7 +87,9 @@ class TrainingFacts(Strict):
     flops_per_token: float
     """Floating-point operations of learning one position (`training.flops`)."""
     peak_flops: Number = None
-    """Floating-point operations per second that one worker's device can do."""
+    """Floating-point operations per second that one worker's device can do (`training.peak`)."""
+    peak_source: str = ""
+    """Where that is from: published, measured."""
     metric_for_best: str | None = None
     """By name without prefix."""
     best_step: int | None = None
