@@ -47,6 +47,7 @@ def test_utilisation_counts_the_workers_of_each_session() -> None:
     points = [make_point(step) for step in (50, 100, 200)]
     facts = make_facts(points, world_sizes=(4, 1, 2), resumed_from=(75, 100))
     assert facts.worker_s == pytest.approx(0.5 * (75 * 4 + 25 * 1 + 100 * 2))
+    assert facts.mfu == pytest.approx(32_000 * 1e8 / (facts.worker_s * 1e11))
     assert make_facts(points, world_sizes=(4, 2), resumed_from=(200,)).worker_s == 400
     assert make_facts(points, peak_flops=None).mfu is None
 
@@ -104,11 +105,11 @@ def test_many_points_are_thinned_and_a_spike_stays() -> None:
 
 
 def test_many_evaluations_are_thinned_and_the_best_stays() -> None:
-    evaluations = tuple(evaluation(step, f1=0.5 if step != 777 else 0.4) for step in range(1, 3001))
-    facts = make_facts(evaluations=evaluations, metric_for_best="f1", best_step=777)
+    evaluations = tuple(evaluation(step, f1=step % 7 / 10) for step in range(1, 3001))
+    facts = make_facts(evaluations=evaluations, metric_for_best="f1", best_step=780)
     assert MAX_POINTS - 10 <= len(facts.evaluations) <= MAX_POINTS
     assert facts.best is not None
-    assert facts.best_value == 0.4
+    assert facts.best_value == 0.3  # neither the lowest nor the highest of its stretch
     assert (facts.evaluations[0].step, facts.evaluations[-1].step) == (1, 3000)
 
 
