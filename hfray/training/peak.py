@@ -39,10 +39,11 @@ _FLOPS: dict[str, dict[str, float]] = {
 _BESIDE = re.compile(r"nvidia|tesla|geforce|rtx|pcie|sxm\d?|hbm\d?e?|\d+gb")
 """What a name may hold beside the chip's own. Anything else (Laptop, Max-Q, MIG) makes it another, slower one."""
 
-_PROBE_S = 0.3
-_SMALL, _LARGE = 256, {"cpu": 1024, "cuda": 8192}
-"""Sides of the matrices. The large ones reach the full rate; where even the small ones take long (fp16 on a CPU without
-instructions for it) they must do."""
+_SIDES = (256, 512, 1024, 2048, 4096, 8192)
+"""Of the matrices that are multiplied. A large GPU has its full rate at the largest only; on a CPU that others use as
+well short products find a moment without them."""
+_PROBE_S, _LONGEST_S = 0.1, 0.1
+"""For each side; and the longest product that is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Peak:
 
 def peak_of(device: Any, precision: Precision) -> Peak:
     """Of a torch device (or its name) at what a worker computes in: published where it is known, or measured here and
-    now in 0.3 s, with this process's threads. fp32 is TF32 on a GPU that was told so."""
+    now, with this process's threads. fp32 is TF32 on a GPU that was told so."""
     import torch
 
     device = torch.device(device)
@@ -79,20 +80,21 @@ def published_flops(name: str, precision: Precision | Literal["tf32"]) -> float 
 
 
 def measured_flops(device: Any, precision: Precision) -> float:
-    """The best of some products of square matrices; 2 * side ** 3 operations each."""
+    """The best of some products of square matrices, 2 * side ** 3 operations each; takes about half a second."""
     import torch
 
     device = torch.device(device)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    small = _best_flops(device, dtype, _SMALL, 0.0)
-    large = _LARGE.get(device.type, _SMALL)
-    if 2 * large**3 / small > _PROBE_S and device.type == "cpu":
-        return small
-    return _best_flops(device, dtype, large, _PROBE_S)
+    best = 0.0
+    for side in _SIDES:
+        if best and 2 * side**3 / best > _LONGEST_S:
+            break
+        best = max(best, _best_flops(device, dtype, side))
+    return best
 
 
-def _best_flops(device: Any, dtype: Any, side: int, seconds: float) -> float:
-    """Operations per second in the fastest of the products that end within the seconds, of one at least."""
+def _best_flops(device: Any, dtype: Any, side: int) -> float:
+    """Operations per second in the fastest of the products that fit into the time, of one at least."""
     import torch
 
     # Noise, since a GPU is faster on equal numbers; from a generator of its own, since the run's seed is not ours.
@@ -108,7 +110,7 @@ def _best_flops(device: Any, dtype: Any, side: int, seconds: float) -> float:
         return time.perf_counter() - started_s
 
     taken_s()  # the first one sets the libraries up
-    ends_s, best_s = time.perf_counter() + seconds, taken_s()
+    ends_s, best_s = time.perf_counter() + _PROBE_S, taken_s()
     while time.perf_counter() < ends_s:
         best_s = min(best_s, taken_s())
     return 2 * float(side) ** 3 / best_s
