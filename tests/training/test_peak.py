@@ -60,6 +60,16 @@ def test_a_cpu_is_measured_and_the_seed_of_the_run_is_left_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_the_threads_of_the_process_stay_as_they_are() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert measured_flops("cpu", "fp32") > 1e9
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_does_not_pass_its_published_peak() -> None:
     published = published_flops(torch.cuda.get_device_name(), "fp16")
