@@ -8,22 +8,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
-from itertools import pairwise
+from itertools import groupby, pairwise
+from typing import Literal
 from unicodedata import east_asian_width
 
 from hfray.kinds import units
 
 STYLE = """
 :root { color-scheme: light dark; --surface: #ffffff; --page: #f6f7f9; --ink: #1c2430; --muted: #657080;
-  --line: #dfe3e8; --accent: #2f6fb5; --accent-2: #b9c3cf; --good: #1f7a4d; --warn: #96660a; --bad: #b3372f; }
+  --line: #dfe3e8; --accent: #2f6fb5; --accent-2: #b9c3cf; --second: #b8590f; --good: #1f7a4d; --warn: #96660a;
+  --bad: #b3372f; }
 @media (prefers-color-scheme: dark) { :root { --surface: #1a2029; --page: #12161c; --ink: #e6eaf0; --muted: #98a3b3;
-  --line: #303947; --accent: #6aa6e6; --accent-2: #465264; --good: #5dc28e; --warn: #dcab4a; --bad: #ee857c; } }
+  --line: #303947; --accent: #6aa6e6; --accent-2: #465264; --second: #eda25f; --good: #5dc28e; --warn: #dcab4a;
+  --bad: #ee857c; } }
 svg.chart { display: block; width: 100%; height: auto; overflow: visible; }
 .chart text { font: 11px system-ui, sans-serif; fill: var(--muted); font-variant-numeric: tabular-nums; }
 .chart .name { fill: var(--ink); }
 .chart .grid { stroke: var(--line); stroke-width: 1; }
 .chart .line { fill: none; stroke: var(--accent); stroke-width: 1.75; stroke-linejoin: round; }
+.chart .line.faint { stroke-width: 1; opacity: .35; }
+.chart .line.second { stroke: var(--second); }
+.chart .line.level { stroke: var(--muted); stroke-dasharray: 4 3; stroke-width: 1.25; }
+.chart .dot { fill: var(--accent); }
+.chart .dot.second { fill: var(--second); }
+.chart .dot.best { fill: var(--surface); stroke: var(--good); stroke-width: 2; }
 .chart .area { fill: var(--accent); opacity: .14; }
 .chart .bar { fill: var(--accent); }
 .chart .bar.rest { fill: var(--accent-2); }
@@ -35,6 +45,8 @@ svg.chart { display: block; width: 100%; height: auto; overflow: visible; }
 
 WIDTH, HEIGHT = 460, 210
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 22, 38
+MAX_HITS = 100
+"""Columns of a line chart that tell their number: a page of many charts stays small."""
 _TIME_UNITS = ((86400.0, 2 * 86400.0, "days"), (3600.0, 3 * 3600.0, "h"), (60.0, 180.0, "min"), (1.0, 0.0, "s"))
 
 
@@ -48,6 +60,16 @@ def ticks(maximum: float, most: int = 5, whole: bool = False) -> list[float]:
     if whole:
         step = max(1.0, step)
     return [index * step for index in range(math.ceil(maximum / step - 1e-9) + 1)]
+
+
+def span(low: float, high: float, most: int = 5) -> list[float]:
+    """Round steps from at or below `low` to at or above `high`; equal ones get room on both sides."""
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        room = abs(high) / 10 or 1.0
+        low, high = low - room, high + room
+    step = ticks(high - low, most)[1]
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [index * step for index in range(first, last + 1)]
 
 
 def area(points: Sequence[tuple[float, float]], *, title: str, unit: str, end_s: float) -> str:
@@ -70,6 +92,52 @@ def area(points: Sequence[tuple[float, float]], *, title: str, unit: str, end_s:
         hint = f"{units.count(value)} {unit} at {units.duration(at)}"
         parts.append(_rect("hit", _x(left / end), TOP, _x(right / end) - _x(left / end), HEIGHT - TOP - BOTTOM, hint))
     return _svg(title, HEIGHT, parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One of a chart's lines. points: (x, value), x rising; a value that is None leaves a gap."""
+
+    name: str
+    """For the legend; "" stays out of it."""
+    points: Sequence[tuple[float, float | None]]
+    css: Literal["", "faint", "second", "level", "best"] = ""
+    """How it looks: the accent colour, a trace behind it, another colour, a dashed level, a ring for each point."""
+    dots: bool = False
+    """Whether each point is marked, and tells its number."""
+
+
+def lines(
+    drawn: Sequence[Line], *, title: str, unit: str, end: float, x_name: str = "step", from_zero: bool = False
+) -> str:
+    """Values over steps, from 0 to `end`. The columns of the first line tell its numbers."""
+    end = max(end, 1e-9)
+    values = [value for line in drawn for _, value in line.points if value is not None]
+    values += [0.0] if from_zero or not values else []
+    y_ticks = span(min(values), max(values))
+    low, high = y_ticks[0], y_ticks[-1]
+    parts = _grid([(tick - low) / (high - low) for tick in y_ticks], [_tick(tick, y_ticks) for tick in y_ticks])
+    parts += [_text(0, 11, unit), *_legend(drawn)]
+    for tick in ticks(end, 6, whole=True):
+        if tick <= end * (1 + 1e-9):
+            parts.append(_text(_x(tick / end), HEIGHT - BOTTOM + 16, units.short(tick), anchor="middle"))
+    parts.append(_text(_x(0.5), HEIGHT - 4, x_name, anchor="middle"))
+    dots = []  # above the columns, which would hide their numbers
+    for line in drawn:
+        places = [(_x(x / end), None if y is None else _y((y - low) / (high - low))) for x, y in line.points]
+        for drawable, run in groupby(places, lambda place: place[1] is not None):
+            if drawable and line.css != "best":
+                joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in run)
+                parts.append(f'<polyline class="{_css("line", line)}" points="{joined}"/>')
+        if line.dots:
+            radius = 5 if line.css == "best" else 2.5
+            dots += [
+                f'<circle class="{_css("dot", line)}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">'
+                f"<title>{escape(_at(line, x_name, at, value))}</title></circle>"
+                for (x, y), (at, value) in zip(places, line.points, strict=True)
+                if y is not None and value is not None
+            ]
+    return _svg(title, HEIGHT, [*parts, *(_hits(drawn[0], end, x_name) if drawn else ()), *dots])
 
 
 def histogram(edges: Sequence[float], counts: Sequence[int], *, title: str, unit: str, noun: str = "rows") -> str:
@@ -130,12 +198,73 @@ def share(parts_of_whole: Sequence[tuple[str, int]], *, title: str, noun: str) -
 
 
 def _y_axis(y_ticks: Sequence[float], unit: str) -> list[str]:
-    parts = [_text(0, 11, unit)]
-    for tick in y_ticks:
-        y = _y(tick / y_ticks[-1])
+    shares = [tick / y_ticks[-1] for tick in y_ticks]
+    return [_text(0, 11, unit), *_grid(shares, [units.short(tick) for tick in y_ticks])]
+
+
+def _grid(shares_of_height: Sequence[float], names: Sequence[str]) -> list[str]:
+    parts = []
+    for share_of_height, name in zip(shares_of_height, names, strict=True):
+        y = _y(share_of_height)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(_text(LEFT - 6, y + 4, units.short(tick), anchor="end"))
+        parts.append(_text(LEFT - 6, y + 4, name, anchor="end"))
     return parts
+
+
+def _tick(value: float, neighbours: Sequence[float]) -> str:
+    """With as many digits as it takes to tell it from its neighbours."""
+    step = neighbours[1] - neighbours[0]
+    if abs(value) < step / 2:
+        return "0"
+    if abs(value) >= 1000:
+        return units.short(value)
+    if max(map(abs, neighbours)) < 0.01:
+        digits, power = f"{value:.2e}".split("e")
+        return f"{float(digits):g}e{int(power)}"
+    return f"{value:.{max(0, -math.floor(math.log10(step) + 1e-9))}f}"
+
+
+def _legend(drawn: Sequence[Line]) -> list[str]:
+    """Against the right edge; the width of the text is estimated, for the larger letters of a phone."""
+    named = [line for line in drawn if line.name]
+    if len(named) < 2:
+        return []
+    names = [_cut(line.name, 20) for line in named]
+    parts, left = [], WIDTH - RIGHT - sum(7 * len(name) + 30 for name in names) + 12
+    for line, name in zip(named, names, strict=True):
+        if line.css == "best":
+            parts.append(f'<circle class="{_css("dot", line)}" cx="{left + 11}" cy="7" r="4"/>')
+        else:
+            parts.append(f'<polyline class="{_css("line", line)}" points="{left},7 {left + 16},7"/>')
+        parts.append(_text(left + 21, 11, name))
+        left += 7 * len(name) + 30
+    return parts
+
+
+def _hits(line: Line, end: float, x_name: str) -> list[str]:
+    """Invisible columns over the chart that tell the numbers of a line; of many points some."""
+    known = [(x, value) for x, value in line.points if value is not None]
+    known = known[:: -(-len(known) // MAX_HITS)] if known else []
+    edges = [0.0, *((a + b) / 2 for (a, _), (b, _) in pairwise(known)), end]
+    return [
+        _rect(
+            "hit",
+            _x(left / end),
+            TOP,
+            _x(right / end) - _x(left / end),
+            HEIGHT - TOP - BOTTOM,
+            _at(line, x_name, x, value),
+        )
+        for (x, value), left, right in zip(known, edges, edges[1:], strict=False)
+    ]
+
+
+def _at(line: Line, x_name: str, x: float, value: float) -> str:
+    return f"{x_name} {units.count(x)}: {f'{line.name} ' if line.name else ''}{value:.4g}"
+
+
+def _css(base: str, line: Line) -> str:
+    return f"{base} {line.css}" if line.css else base
 
 
 def _x(share_of_width: float) -> float:

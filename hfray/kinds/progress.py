@@ -36,6 +36,8 @@ class _State:
     tokens: int = 0
     failed: int = 0
     workers: int = 0
+    noun: str = "rows"
+    loss: float | None = None
 
 
 class _Rate:
@@ -130,20 +132,36 @@ class Progress:
             if self._printer is not None and _wording(before) != _wording(self._state.phase):
                 self._print()
 
-    def total(self, rows: int | None) -> None:
-        """Sets the number of rows of the whole job, once it is known."""
+    def total(self, rows: int | None, noun: str = "rows") -> None:
+        """Sets the number of rows of the whole job, once it is known; noun: what they are called (steps)."""
         with self._lock:
-            self._state = replace(self._state, total_rows=rows)
+            self._state = replace(self._state, total_rows=rows, noun=noun)
 
-    def update(self, rows_done: int, tokens: int, failed: int, workers: int, *, resumed_rows: int = 0) -> None:
+    def update(
+        self,
+        rows_done: int,
+        tokens: int,
+        failed: int,
+        workers: int,
+        *,
+        resumed_rows: int = 0,
+        loss: float | None = None,
+    ) -> None:
         """Sets the counts so far.
 
         rows_done, failed: of the whole output; resumed_rows: those of rows_done that an earlier run left there;
         tokens: computed in this session. Rates and the time left come from rows_done - resumed_rows only.
+        loss: of a training run, lately.
         """
         with self._lock:
             self._state = replace(
-                self._state, rows=rows_done, resumed_rows=resumed_rows, tokens=tokens, failed=failed, workers=workers
+                self._state,
+                rows=rows_done,
+                resumed_rows=resumed_rows,
+                tokens=tokens,
+                failed=failed,
+                workers=workers,
+                loss=loss,
             )
             self._rate.add(self._clock(), rows_done - resumed_rows, tokens)
 
@@ -166,7 +184,7 @@ class Progress:
             state, fields = self._state, self._fields()
         style = {"failed": "red", "phase": "bold", "eta": "bold"}
         room = options.max_width - 1
-        for name in ("workers", "tokens", "failed", "elapsed", "rows/s", "eta"):
+        for name in ("workers", "tokens", "failed", "elapsed", "rows/s", "loss", "eta"):
             if sum(len(text) + 2 for text in fields.values()) <= room:
                 break
             fields.pop(name, None)
@@ -192,9 +210,11 @@ class Progress:
         fields = {"elapsed": units.clock(self._clock() - self._started_s), "phase": state.phase}
         if state.rows or state.workers:
             of = f"/{state.total_rows:,}" if state.total_rows is not None else ""
-            fields["rows"] = f"{state.rows:,}{of} rows"
+            fields["rows"] = f"{state.rows:,}{of} {state.noun}"
+        if state.loss is not None:
+            fields["loss"] = f"loss {units.figure(state.loss)}"
         if rows_per_s:
-            fields["rows/s"] = f"{units.count(rows_per_s)} rows/s"
+            fields["rows/s"] = f"{units.count(rows_per_s)} {state.noun}/s"
         if tokens_per_s:
             fields["tokens"] = f"{units.short(tokens_per_s)} tokens/s"
         if state.failed:

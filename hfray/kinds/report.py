@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, computed_field, model_validator
+from pydantic import Field, ValidationError, computed_field, model_validator
 from rich.console import Console
 
 from hfray.errors import DataError
@@ -14,22 +13,7 @@ from hfray.inference.totals import Totals
 from hfray.kinds.corpus import Corpus, Vocabulary
 from hfray.kinds.summary import print_summary
 from hfray.training.facts import TrainingFacts
-from hfray.types import Strict
-
-
-def _unicode(value: Any) -> Any:
-    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-Word = Annotated[str, BeforeValidator(_unicode)]
-"""A string that came from outside: a lone surrogate in it must not cost the report of a finished job."""
-
-Number = Annotated[float | None, BeforeValidator(_finite)]
-"""A metric; NaN and infinity, which JSON does not have, become null."""
+from hfray.types import Number, Strict, Word
 
 Status = Literal["complete", "failed", "interrupted"]
 
@@ -59,7 +43,7 @@ class Session(Strict):
     """Unix time."""
     wall_s: float
     rows: int
-    """Computed in this session."""
+    """Computed in this session; of a training run its steps."""
     failed: int = 0
     shards: int = 0
     workers: int = 0
@@ -116,10 +100,10 @@ class Report(Strict):
     metrics: dict[Word, Number] = Field(default_factory=dict)
     corpus: Corpus | None = None
     """Of a tokenize job."""
-    training: TrainingFacts | None = None
-    """Of a training job."""
     vocabulary: Vocabulary | None = None
     """Of a job that trained a tokenizer."""
+    training: TrainingFacts | None = None
+    """Of a training run."""
     lengths: tuple[int, ...] = ()
     """Items by token count, in the bins of `inference.receipt.LENGTH_BINS`."""
     scores: tuple[int, ...] = ()
@@ -141,8 +125,9 @@ class Report(Strict):
     """The resolved spec as YAML."""
 
     @classmethod
-    def of(cls, totals: Totals, *, earlier: Sequence[Session] = (), **facts: Any) -> Report:
-        """The counted fields from `totals`, the others as given; this run is added to the `earlier` sessions."""
+    def of(cls, totals: Totals, *, earlier: Sequence[Session] = (), first_step: int = 0, **facts: Any) -> Report:
+        """The counted fields from `totals`, those of a training run from `training`, the others as given; this run is
+        added to the `earlier` sessions. first_step: that this session of a training run went on from."""
         counted: dict[str, Any] = {
             "rows": totals.rows,
             "failed": totals.failed,
@@ -164,11 +149,18 @@ class Report(Strict):
             "labels": totals.labels,
             "throughput": totals.throughput.points(),
         }
+        training: TrainingFacts | None = facts.get("training")
+        if training is not None:
+            counted |= {
+                "tokens": training.tokens,
+                "padded_tokens": training.points[-1].padded_tokens if training.points else 0,
+                "workers": training.world_sizes[-1] if training.world_sizes else 0,
+            }
         report = cls(**(counted | facts))
         this = Session(
             started_at=report.started_at,
             wall_s=report.wall_s,
-            rows=totals.computed_rows,
+            rows=totals.computed_rows if training is None else max(0, training.step - first_step),
             failed=totals.computed_failed,
             shards=totals.shards - totals.adopted_shards,
             workers=report.workers,
@@ -185,7 +177,10 @@ class Report(Strict):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def rows_per_s(self) -> float:
-        """This session's own rows (of a tokenised corpus: its documents) over `scoring_s`."""
+        """This session's own rows (of a tokenised corpus its documents) over `scoring_s`; of a training run the
+        examples of all sessions over the time of training."""
+        if self.training is not None:
+            return self.training.samples_per_s
         if self.corpus is not None:
             return self._rate(self.corpus.documents if self.computed_tokens >= self.tokens else 0)
         if self.vocabulary is not None:
@@ -195,13 +190,15 @@ class Report(Strict):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def tokens_per_s(self) -> float:
-        """This session's own tokens over `scoring_s`."""
+        """This session's own tokens over `scoring_s`; of a training run those of all sessions, as above."""
+        if self.training is not None:
+            return self.training.tokens_per_s
         return self._rate(self.computed_tokens)
 
     @property
     def activity(self) -> str:
         """What its workers did, in a word."""
-        return "scoring" if self.kind == "score" else "tokenising"
+        return {"score": "scoring", "train": "training"}.get(self.kind, "tokenising")
 
     @property
     def busy_share(self) -> float:

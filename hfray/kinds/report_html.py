@@ -11,7 +11,7 @@ import shlex
 from html import escape
 
 from hfray.inference.receipt import LENGTH_BINS, NUM_SCORE_BINS
-from hfray.kinds import charts, corpus_html, html, units
+from hfray.kinds import charts, corpus_html, html, training_html, units
 from hfray.kinds.report import ModelFacts, Report
 from hfray.kinds.report_style import STYLE
 
@@ -26,6 +26,7 @@ def render(report: Report) -> str:
     """The whole page."""
     cards = [
         *(corpus_html.cards(report.corpus) if report.corpus else ()),
+        *(training_html.cards(report.training) if report.training else ()),
         _throughput(report),
         _lengths(report),
         _labels(report),
@@ -76,6 +77,14 @@ def _header(report: Report) -> str:
 
 
 def _tiles(report: Report) -> str:
+    tiles = _row_tiles(report) if report.training is None else training_html.tiles(report.training)
+    busy = f", {100 * report.busy_share:.0f} % busy" if report.busy_s else ""
+    note = f"{units.plural(report.workers, 'worker')}{busy}" if report.workers else ""
+    tiles.append(html.tile("wall time", units.duration(report.wall_s), note))
+    return "\n".join(tiles)
+
+
+def _row_tiles(report: Report) -> list[str]:
     resumed = f"{units.count(report.resumed_rows)} from earlier sessions" if report.resumed_rows else ""
     rows = report.rows if report.corpus is None else report.corpus.source_rows
     what = "rows" if report.corpus is None else "examples"
@@ -94,10 +103,7 @@ def _tiles(report: Report) -> str:
         tiles.append(html.tile("generated tokens", units.short(report.generated_tokens), ""))
     if report.padded_tokens and report.corpus is None:
         tiles.append(html.tile("padding waste", f"{100 * report.padding_waste:.1f} %", "of computed positions"))
-    busy = f", {100 * report.busy_share:.0f} % busy" if report.busy_s else ""
-    note = f"{units.plural(report.workers, 'worker')}{busy}" if report.workers else ""
-    tiles.append(html.tile("wall time", units.duration(report.wall_s), note))
-    return "\n".join(tiles)
+    return tiles
 
 
 def _throughput(report: Report) -> str:
@@ -219,21 +225,21 @@ def _run(report: Report) -> str:
 def _sessions(report: Report) -> str:
     if not report.sessions:
         return ""
+    counted = ("rows", "failed", "shards") if report.training is None else ("steps",)
     rows = [
         (
             units.moment(session.started_at),
             session.status,
             units.duration(session.wall_s),
-            units.count(session.rows),
-            units.count(session.failed),
-            units.count(session.shards),
+            *(units.count(each) for each in (session.rows, session.failed, session.shards)[: len(counted)]),
             units.count(session.workers),
         )
         for session in report.sessions[-MAX_SESSIONS:]
     ]
-    names = ("started", "ended as", "time", "rows", "failed", "shards", "workers")
+    names = ("started", "ended as", "time", *counted, "workers")
     note = f"last {MAX_SESSIONS} of {len(report.sessions):,}" if len(report.sessions) > MAX_SESSIONS else ""
-    return html.card("Sessions", html.table(names, rows, num=(2, 3, 4, 5, 6), css="scroll fixed"), note)
+    table = html.table(names, rows, num=range(2, len(names)), css="scroll fixed")
+    return html.card("Sessions", table, note)
 
 
 def _spec(report: Report) -> str:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hfray.kinds import units
+from hfray.kinds.training_summary import training_figures
 
 if TYPE_CHECKING:
     from hfray.kinds.corpus import Corpus, Vocabulary
@@ -30,15 +31,24 @@ def print_summary(report: Report, console: Console) -> None:
         table.add_row(label, Text(value, style=style), Text(note))
     console.print(table)
     # Paths are printed whole: a wrapped one cannot be copied, a cut one cannot be found.
-    for label, path in (("output", report.output), ("log", report.log)):
-        if path:
-            line = Text.assemble((f" {label:<8}", "dim"), units.printable(path))
-            console.print(line, soft_wrap=True, highlight=False)
+    lines = _lines(report)
+    width = max([8, *(len(label) + 2 for label, _ in lines)])
+    for label, text in lines:
+        line = Text.assemble((f" {label:<{width}}", "dim"), units.printable(text))
+        console.print(line, soft_wrap=True, highlight=False)
     if report.failed and report.job and report.kind == "score":
         command = Text.assemble(
             (" retry   ", "dim"), f"hfray run {shlex.quote(units.printable(report.job))} --retry-errors"
         )
         console.print(command, soft_wrap=True, highlight=False)
+
+
+def _lines(report: Report) -> list[tuple[str, str]]:
+    """What stands below the table: label, text."""
+    found = [("output", report.output), ("log", report.log)]
+    if report.training is not None:
+        found = [("deepspeed", report.training.deepspeed), ("model", report.output), ("log", report.log)]
+    return [(label, text) for label, text in found if text]
 
 
 def _title(report: Report) -> Text:
@@ -53,6 +63,8 @@ def _title(report: Report) -> Text:
 
 def _figures(report: Report) -> list[tuple[str, str, str, str]]:
     """Rows of the table: label, value, note, style of the value."""
+    if report.training is not None:
+        return training_figures(report, report.training)
     resumed = f"{units.count(report.resumed_rows)} resumed from earlier runs" if report.resumed_rows else ""
     what = "rows" if report.corpus is None else "examples"
     rows = [(what, units.count(report.rows), _joined(units.plural(report.shards, "shard"), resumed), "bold")]

@@ -20,6 +20,17 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
+def figure(value: float | None, digits: int = 4) -> str:
+    """A metric or a loss: 0.875, "n/a" for one that is not finite."""
+    return "n/a" if value is None else f"{value:.{digits}g}"
+
+
+def flops(per_second: float) -> str:
+    """989.4e12 -> "989 TFLOP/s", 217e9 -> "217 GFLOP/s"."""
+    unit, factor = ("TFLOP/s", 1e12) if per_second >= 1e12 else ("GFLOP/s", 1e9)
+    return f"{count(per_second / factor)} {unit}"
+
+
 def percent(part: float, whole: float) -> str:
     """1, 1000 -> "0.1 %"; something is never rounded to "0 %", nor something short of all to "100 %"."""
     if not whole or not part:

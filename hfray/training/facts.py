@@ -142,6 +142,12 @@ class TrainingFacts(Strict):
 
     @computed_field  # type: ignore[prop-decorator]
     @property
+    def samples_per_s(self) -> float:
+        """Examples learned, by all workers, over `training_s`."""
+        return self.points[-1].samples / self.training_s if self.training_s else 0.0
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
     def mfu(self) -> float | None:
         """Model FLOPs utilisation (Chowdhery et al. 2022, arXiv:2204.02311, appendix B): of what the workers' devices
         could have computed in the time, the share that the learned positions need. Padding, activations computed again
@@ -176,6 +182,17 @@ class TrainingFacts(Strict):
     def best(self) -> Evaluation | None:
         """The evaluation at `best_step`."""
         return next((each for each in self.evaluations if each.step == self.best_step), None)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Of the evaluations, `metric_for_best` first, the others in the order in which they were found."""
+        names = dict.fromkeys(name for each in self.evaluations for name in each.metrics)
+        return tuple(sorted(names, key=lambda name: name != self.metric_for_best))
+
+    @property
+    def evaluating_s(self) -> float:
+        """Of the evaluations that are kept."""
+        return sum(each.seconds for each in self.evaluations)
 
     @property
     def worker_s(self) -> float:

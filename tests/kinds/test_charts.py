@@ -109,6 +109,82 @@ def test_share() -> None:
     assert parse(charts.share([("a", 0), ("b", 0)], title="t", noun="n")).tag == "svg"
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "wanted"),
+    [(0.3, 4.2, [0, 1, 2, 3, 4, 5]), (0.9012, 0.9024, [0.901, 0.9015, 0.902, 0.9025]), (-3, 1, [-3, -2, -1, 0, 1]),
+     (2, 2, [1.8, 1.9, 2.0, 2.1, 2.2]), (0, 0, [-1, -0.5, 0, 0.5, 1])],
+)  # fmt: skip
+def test_a_span_is_round_and_reaches_both_ends(low: float, high: float, wanted: list[float]) -> None:
+    assert charts.span(low, high) == pytest.approx(wanted)
+
+
+def drawn(svg: str) -> list[list[tuple[float, float]]]:
+    """The polylines within the axes: those of the legend stand above."""
+    found = []
+    for line in parse(svg).iter("polyline"):
+        points = [tuple(map(float, pair.split(","))) for pair in line.attrib["points"].split()]
+        if any(y >= charts.TOP for _, y in points):
+            found.append([(x, y) for x, y in points])
+    return found
+
+
+def test_lines_share_their_axes() -> None:
+    trace = charts.Line("training", [(10, 4.0), (20, 2.0), (100, 1.0)])
+    evaluations = charts.Line("validation", [(50, 3.0), (100, 2.0)], "second", dots=True)
+    svg = charts.lines([trace, evaluations], title="loss over steps", unit="loss", end=100)
+    first, second = drawn(svg)
+    bottom = charts.HEIGHT - charts.BOTTOM
+    assert [y for _, y in first] == pytest.approx(
+        [charts.TOP, charts.TOP + (bottom - charts.TOP) * 2 / 3, bottom], abs=0.1
+    )
+    assert second[1][1] == first[1][1]
+    assert first[2][0] == second[1][0] == charts.WIDTH - charts.RIGHT
+    assert {"training", "validation", "loss", "step", "1", "4", "100"} <= set(texts(svg))
+    assert "step 20: training 2" in titles(svg)
+    assert "step 50: validation 3" in titles(svg)
+
+
+def test_a_missing_value_leaves_a_gap() -> None:
+    svg = charts.lines([charts.Line("", [(1, 1.0), (2, 2.0), (3, None), (4, 1.0)])], title="t", unit="u", end=4)
+    assert [len(run) for run in drawn(svg)] == [2, 1]
+    assert len(titles(svg)) == 3
+
+
+def test_a_chart_may_start_at_zero() -> None:
+    line = charts.Line("", [(1, 90.0), (2, 100.0)])
+    assert {"20", "100"} <= set(texts(charts.lines([line], title="t", unit="u", end=2, from_zero=True)))
+    assert min(map(float, texts(charts.lines([line], title="t", unit="u", end=2))[:6])) == 90
+
+
+def test_many_points_tell_some_of_their_numbers() -> None:
+    line = charts.Line("", [(step, float(step)) for step in range(1, 501)])
+    svg = charts.lines([line], title="t", unit="u", end=500)
+    assert len(titles(svg)) == charts.MAX_HITS
+    assert len(drawn(svg)[0]) == 500
+    assert len(svg) < 25_000
+
+
+def test_lines_of_nothing() -> None:
+    assert titles(charts.lines([charts.Line("", [])], title="t", unit="u", end=0)) == []
+    assert drawn(charts.lines([charts.Line("", [(1, None)])], title="t", unit="u", end=1)) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [([2e-4, 1e-3], "4e-4"), ([0.9012, 0.9024], "0.9015"), ([0, 2e6], "500k"), ([-3, 1], "-2"), ([0, 0.05], "0.02")],
+)
+def test_ticks_can_be_told_from_their_neighbours(values: list[float], wanted: str) -> None:
+    svg = charts.lines([charts.Line("", list(enumerate(values)))], title="t", unit="u", end=1)
+    assert wanted in texts(svg)
+
+
+def test_names_of_lines_are_escaped() -> None:
+    lines = [charts.Line("<b>", [(1, 1.0)], dots=True), charts.Line("best", [(1, 1.0)], "best", dots=True)]
+    svg = charts.lines(lines, title='"<t>"', unit="<u>", end=1)
+    assert {"<b>", "<u>", "best"} <= set(texts(svg))
+    assert "step 1: <b> 1" in titles(svg)
+
+
 def test_colours_are_variables_with_a_dark_scheme() -> None:
     rules = charts.STYLE.split("svg.chart", 1)[1]
     assert not re.search(r"#[0-9a-f]{3}", rules)

@@ -179,3 +179,16 @@ def test_an_exception_passes_and_cleans_up(console: Console) -> None:
     with pytest.raises(KeyError), Progress(console, 1, interval_s=60):
         raise KeyError("x")
     assert not [thread for thread in threading.enumerate() if thread.name == "hfray-progress"]
+
+
+def test_a_training_run_counts_steps(console: Console, clock: Clock) -> None:
+    with Progress(console, interval_s=3600, clock=clock) as progress:
+        progress.total(938, "steps")
+        progress.phase("training")
+        clock.now_s += 10
+        progress.update(105, 20_000, 0, 2, resumed_rows=100, loss=0.41234)
+    assert text(console).splitlines()[-1] == (
+        "[0:10] training  105/938 steps  loss 0.4123  0.5 steps/s  2k tokens/s  2 workers  ETA 27:46"
+    )
+    assert "loss" in line(progress, 80)
+    assert "loss" not in line(progress, 40)
