@@ -40,9 +40,10 @@ from hfray.tasks import TASKS
 from hfray.training.accumulation import accumulation
 from hfray.training.batches import columns_read
 from hfray.training.cadence import Cadence
-from hfray.training.checkpoints import sweep
+from hfray.training.checkpoints import latest_step, sweep
 from hfray.training.deepspeed import BatchShape
 from hfray.training.facts import TrainingFacts
+from hfray.training.flops import flops_per_token
 from hfray.training.memory import Precision, Setting
 from hfray.training.plan import DeepSpeedPlan, plan_deepspeed
 from hfray.training.position import Position
@@ -78,6 +79,8 @@ class TrainRun(JobRun[TrainJob]):
     _validation: Tokenised | None = None
     _outcome: Outcome | None = None
     _deepspeed: DeepSpeedPlan | None = None
+    _first_step = 0
+    """That this session went on from."""
     _failures_seen = 0
 
     def run(self, *, restart: bool, retry_errors: bool) -> Report:
@@ -178,13 +181,12 @@ class TrainRun(JobRun[TrainJob]):
         self._connect(ray_cluster)
         ray_cluster.probe([], self._ledger.storage)
         sweep(self._ledger.storage, self._fingerprint)
+        self._first_step = latest_step(self._ledger.storage, self._fingerprint)
         setup = self._setup(ray_cluster)
-        self._progress.total(setup.schedule.length.num_steps)
+        self._progress.total(setup.schedule.length.num_steps, "steps")
         self._progress.phase("starting workers")
         try:
-            with watched_training(
-                self._progress, ray_cluster.check_room, setup.schedule.length.global_batch_size
-            ) as watch:
+            with watched_training(self._progress, ray_cluster.check_room) as watch:
                 self._outcome = self._fit(setup, watch)
         except Exception as error:
             raise as_hfray_error(error) from error
@@ -197,7 +199,7 @@ class TrainRun(JobRun[TrainJob]):
             "complete",
             "",
             task=self._job.task.name,
-            rows=setup.schedule.length.num_examples,
+            first_step=self._first_step,
             size_bytes=sum(outcome.files.values()),
             metrics=self._result_metrics(outcome),
             training=self._training_facts(setup, outcome),
@@ -281,6 +283,7 @@ class TrainRun(JobRun[TrainJob]):
                 vocabulary=checked.vocabulary,
                 method=job.method,
                 precision=precision,
+                targets=checked.targets,
                 separation=checked.separation if tokens.packed else None,
             ),
             task=self._task_options(head),
@@ -457,8 +460,11 @@ class TrainRun(JobRun[TrainJob]):
             device=outcome.device,
             deepspeed="" if plan is None else plan.choice.reason,
             expected_bytes=None if plan is None else plan.choice.estimate.device,
-            flops_per_token=0.0,
+            flops_per_token=flops_per_token(
+                self._size, position.counts.mean_length, position.counts.mean_target_length
+            ),
             peak_flops=outcome.peak_flops,
+            peak_source=outcome.peak_source,
             metric_for_best=setup.cadence.metric if self._validation is not None else None,
             best_step=position.best_step,
             points=tuple(position.points),

@@ -53,7 +53,7 @@ class TrainingBoard:
 class TrainingWatch:
     """The board, and the thread that reads it."""
 
-    def __init__(self, progress: Progress, check_start: Callable[[], None], samples_per_step: int) -> None:
+    def __init__(self, progress: Progress, check_start: Callable[[], None]) -> None:
         import ray
 
         self.board = ray.remote(num_cpus=0, max_restarts=3)(TrainingBoard).remote()
@@ -62,8 +62,8 @@ class TrainingWatch:
         """Why the main thread was interrupted."""
         self._progress = progress
         self._check_start = check_start
-        self._samples_per_step = samples_per_step
-        self._resumed: int | None = None
+        self._first: Standing | None = None
+        """The first that told of steps: what this session counts from."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hfray-progress", daemon=True)
         self._thread.start()
@@ -97,23 +97,25 @@ class TrainingWatch:
         if self.standing.groups > before.groups:
             self._progress.phase("loading")
         if self.standing.step:
-            if self._resumed is None:
-                self._resumed = self.standing.step - 1
-            loss = "" if self.standing.loss is None else f", loss {self.standing.loss:.4g}"
-            self._progress.phase(f"training{loss}")
+            if self._first is None:
+                self._first = self.standing
+            self._progress.phase("training")
             self._progress.update(
-                self.standing.step, self.standing.tokens, 0, self.standing.workers, resumed_rows=self._resumed
+                self.standing.step,
+                self.standing.tokens - self._first.tokens,
+                0,
+                self.standing.workers,
+                resumed_rows=self._first.step - 1,
+                loss=self.standing.loss,
             )
 
 
 @contextlib.contextmanager
-def watched_training(
-    progress: Progress, check_start: Callable[[], None], samples_per_step: int
-) -> Iterator[TrainingWatch]:
+def watched_training(progress: Progress, check_start: Callable[[], None]) -> Iterator[TrainingWatch]:
     """A watch for the length of a `with`. Raises in it what a worker told, or what `check_start` raised; Ray Train's
     own handler of Ctrl-C goes with it."""
     handler = signal.getsignal(signal.SIGINT)
-    watch = TrainingWatch(progress, check_start, samples_per_step)
+    watch = TrainingWatch(progress, check_start)
     try:
         yield watch
     except (KeyboardInterrupt, SystemExit):

@@ -80,6 +80,14 @@ def spare_odd_layers(model: torch.nn.Module) -> None:
                 module.support_avx512bf16_for_cpu = False
 
 
+def spare_all_layers(model: torch.nn.Module) -> None:
+    """Leaves all 4-bit layers out of that kernel: at the first evaluation it repacks weights for good, and a layer so
+    packed has no gradients to pass on. (bitsandbytes 0.50, nn.modules.Linear4bit.forward)"""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def _is_no_cast_notice(record: logging.LogRecord) -> bool:
     """bitsandbytes tells at every int8 product that it casts to float16."""
     return not str(record.msg).startswith("MatMul8bitLt: inputs will be cast")

@@ -139,6 +139,10 @@ class Targets:
 
     layers: tuple[str, ...] | None
     whole: tuple[str, ...]
+    head: tuple[str, ...] = ()
+    """The model's top modules that are not its body."""
+    output: tuple[str, ...] = ()
+    """The embedding that makes logits; with the head it is never put in 4 bits."""
 
 
 def targets_of(method: LoraSpec, model: Any, auto_model: str) -> Targets:
@@ -159,8 +163,11 @@ def targets_of(method: LoraSpec, model: Any, auto_model: str) -> Targets:
         layers = _usual_layers(model.config.model_type) if method.target_modules == "auto" else None
         if layers is not None and not any(_last(name) in layers for name in names):
             layers = None
-    head = _head_modules(model) if _PEFT_TASKS.get(auto_model) in _NEW_HEADS else ()
-    return Targets(layers, tuple(dict.fromkeys([*head, *method.train_modules])))
+    head = _head_modules(model)
+    new = head if _PEFT_TASKS.get(auto_model) in _NEW_HEADS else ()
+    embedding = model.get_output_embeddings()
+    output = tuple(name for name, module in model.named_modules() if embedding is not None and module is embedding)
+    return Targets(layers, tuple(dict.fromkeys([*new, *method.train_modules])), head, output)
 
 
 def _usual_layers(model_type: str) -> tuple[str, ...] | None:
@@ -200,10 +207,11 @@ def load_trainable(
     dtype: torch.dtype,
     device: torch.device,
     seed: int,
+    targets: Targets | None = None,
     checkpointing: bool = False,
 ) -> Any:
     """The model on the CPU (in 4 bits: on `device`), with what is to be trained requiring gradients. New weights are
-    drawn by `seed`, so that all workers have the same.
+    drawn by `seed`, so that all workers have the same. targets: where an adapter goes, of the methods that have one.
 
     Raises SpecError or EngineError as `models.load` does.
     """
@@ -214,9 +222,9 @@ def load_trainable(
         return getattr(transformers, auto_model).from_config(
             config, dtype=dtype, **({} if spec.attention == "auto" else {"attn_implementation": spec.attention})
         )
-    model, missing = _pretrained(spec, method, source, config, auto_model, dtype, device)
-    if isinstance(method, LoraSpec):
-        model = _with_adapter(method, model, auto_model, missing, checkpointing)
+    model, missing = _pretrained(spec, method, source, config, auto_model, targets, dtype, device)
+    if isinstance(method, LoraSpec) and targets is not None:
+        model = _with_adapter(method, model, auto_model, targets, missing, checkpointing)
     return model
 
 
@@ -226,6 +234,7 @@ def _pretrained(
     source: ModelSource,
     config: Any,
     auto_model: str,
+    targets: Targets | None,
     dtype: torch.dtype,
     device: torch.device,
 ) -> tuple[Any, list[str]]:
@@ -244,7 +253,7 @@ def _pretrained(
     }
     if spec.attention != "auto":
         arguments["attn_implementation"] = spec.attention
-    if isinstance(method, QloraSpec):
+    if isinstance(method, QloraSpec) and targets is not None:
         import_bitsandbytes()
         arguments["device_map"] = {"": device}
         arguments["quantization_config"] = transformers.BitsAndBytesConfig(
@@ -253,6 +262,7 @@ def _pretrained(
             bnb_4bit_use_double_quant=method.double_quantization,
             bnb_4bit_compute_dtype=dtype,
             bnb_4bit_quant_storage=dtype,  # ZeRO-3 partitions floating-point weights only
+            llm_int8_skip_modules=[*targets.whole, *targets.head, *targets.output],
         )
     try:
         model, report = getattr(transformers, auto_model).from_pretrained(source.path, **arguments)
@@ -269,15 +279,15 @@ def _pretrained(
     return model, sorted({*report.get("missing_keys", ()), *mismatched})
 
 
-def _with_adapter(method: LoraSpec, model: Any, auto_model: str, missing: Collection[str], checkpointing: bool) -> Any:
+def _with_adapter(
+    method: LoraSpec, model: Any, auto_model: str, targets: Targets, missing: Collection[str], checkpointing: bool
+) -> Any:
     import_bitsandbytes()
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
-    targets = targets_of(method, model, auto_model)
-    head = _head_modules(model)
     # Other new weights (a pooler that the files lack) must be saved with the adapter too, or no one could load it.
     new = {name.rpartition(".")[0] for name in missing} - {""}
-    beside = [name for name in new if not any(name == each or name.startswith(f"{each}.") for each in head)]
+    beside = [name for name in new if not any(name == each or name.startswith(f"{each}.") for each in targets.head)]
     whole = tuple(dict.fromkeys([*targets.whole, *sorted(beside)]))
     config = LoraConfig(
         task_type=_PEFT_TASKS.get(auto_model),

@@ -175,6 +175,11 @@ class Checkpoints:
         return folder
 
 
+def latest_step(storage: Storage, fingerprint: str) -> int:
+    """Of the newest checkpoint; 0 if there is none."""
+    return max((each.step for each in listed(storage, f"{FOLDER}/{fingerprint[:16]}")), default=0)
+
+
 def sweep(storage: Storage, fingerprint: str) -> None:
     """Deletes what runs that were killed left unsealed, and the checkpoints of other jobs. For the driver, before any
     worker starts."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hfray.training.counting import Counts
 from hfray.training.facts import Evaluation, Point
 
 
@@ -17,9 +18,8 @@ class Position:
     """Optimizer steps done."""
     seconds: float = 0.0
     """Of training, evaluations and checkpoints apart."""
-    tokens: int = 0
-    """Positions learned, padding apart, over all ranks."""
-    padded_tokens: int = 0
+    counts: Counts = field(default_factory=Counts)
+    """Over all ranks."""
     best: float | None = None
     """The best evaluation's metric so far."""
     best_step: int | None = None
@@ -43,6 +43,7 @@ class Position:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Position:
+        counts = Counts(*record["counts"])
         points = [Point.model_validate(each) for each in record["points"]]
         evaluations = [Evaluation.model_validate(each) for each in record["evaluations"]]
-        return cls(**{**record, "points": points, "evaluations": evaluations})
+        return cls(**{**record, "counts": counts, "points": points, "evaluations": evaluations})

@@ -17,7 +17,7 @@ import torch
 from hfray.data.publish import draft_folder, publish
 from hfray.errors import EngineError, SpecError
 from hfray.models.info import model_info
-from hfray.models.quantization import spare_odd_layers
+from hfray.models.quantization import spare_all_layers
 from hfray.models.result import ResultFacts, write_facts
 from hfray.models.result_files import FACTS_FILE
 from hfray.models.tokenizers import load_tokenizer
@@ -33,6 +33,7 @@ from hfray.training.counting import count_for
 from hfray.training.evaluation import PERPLEXITY_TASKS, Evaluator, Rank
 from hfray.training.loading import Collate, train_loader
 from hfray.training.order import MicroBatches, SampleOrder
+from hfray.training.peak import peak_of
 from hfray.training.position import Position
 from hfray.training.saving import save_model
 from hfray.training.setup import Examples, TrainSetup
@@ -56,7 +57,8 @@ class Outcome:
     parameters: int
     trainable: int
     device: str
-    peak_flops: float | None
+    peak_flops: float
+    peak_source: str
     result_step: int
     """The step whose weights are the result."""
 
@@ -122,6 +124,7 @@ class _Session:
         files = self._publish(trainer)
         if rank.rank:
             return None
+        peak = peak_of(rank.device, setup.model.precision)
         return Outcome(
             files=files,
             position=trainer.position.as_record(),
@@ -129,7 +132,8 @@ class _Session:
             parameters=sum(_numel(each) for each in model.parameters()),
             trainable=sum(_numel(each) for each in model.parameters() if each.requires_grad),
             device=torch.cuda.get_device_name(rank.device) if rank.device.type == "cuda" else "cpu",
-            peak_flops=None,
+            peak_flops=peak.flops,
+            peak_source=peak.source,
             result_step=self._result_step(trainer.position),
         )
 
@@ -206,10 +210,11 @@ class _Session:
             dtype=_DTYPES[setup.precision],
             device=self._rank.device,
             seed=self._setup.seed,
+            targets=setup.targets,
             checkpointing=checkpointing,
         )
-        if isinstance(setup.method, QloraSpec) and self._rank.device.type == "cpu":
-            spare_odd_layers(model)
+        if isinstance(setup.method, QloraSpec):
+            spare_all_layers(model)
         return model
 
     def _batches(self, samples: int) -> MicroBatches:
@@ -286,7 +291,7 @@ class _Session:
                 "parameters": parameters,
                 "dtype": str(body.dtype).removeprefix("torch."),
                 "metrics": dict(evaluated[-1].metrics) if evaluated else {},
-                "training": {"steps": position.step, "tokens": position.tokens, "seconds": position.seconds},
+                "training": {"steps": position.step, "tokens": position.counts.tokens, "seconds": position.seconds},
             }
         )
 

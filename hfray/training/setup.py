@@ -13,7 +13,7 @@ from hfray.data.selection import RowReader
 from hfray.models.packed_attention import Separation
 from hfray.models.result import ResultFacts
 from hfray.models.source import ModelSource
-from hfray.models.trainable import Head, Vocabulary
+from hfray.models.trainable import Head, Targets, Vocabulary
 from hfray.spec.methods import MethodSpec
 from hfray.spec.train import BaseModelSpec, EarlyStoppingSpec
 from hfray.tasks.base import TaskOptions
@@ -56,6 +56,8 @@ class ModelSetup:
     vocabulary: Vocabulary
     method: MethodSpec
     precision: Precision
+    targets: Targets | None = None
+    """Where an adapter goes."""
     separation: Separation | None = None
     """What keeps packed documents apart."""
 

@@ -22,7 +22,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from hfray.errors import EngineError
 from hfray.spec.train import EarlyStoppingSpec
 from hfray.training.cadence import Cadence
-from hfray.training.counting import Count
+from hfray.training.counting import Count, Counts
 from hfray.training.facts import Evaluation, Point
 from hfray.training.items import num_items, shifts_labels
 from hfray.training.position import Position
@@ -82,8 +82,8 @@ class RunTrainer(Trainer):  # type: ignore[misc]
         self._surroundings = surroundings
         self._early_stopping = early_stopping
         self._count = count
-        self._counted = torch.zeros(2, dtype=torch.int64)
-        """Tokens and positions of this rank that `position` does not have yet."""
+        self._counted = torch.zeros(len(Counts._fields), dtype=torch.int64)
+        """`Counts` of this rank that `position` does not have yet."""
         self._bad_step = torch.tensor(sys.maxsize, device=args.device)
         """The first step whose loss was not finite; looked at only when something is logged or saved."""
         self._since = time.perf_counter()
@@ -219,12 +219,12 @@ class RunTrainer(Trainer):  # type: ignore[misc]
                     learning_rate=logs.get("learning_rate"),
                     grad_norm=logs.get("grad_norm"),
                     seconds=self.position.seconds,
-                    tokens=self.position.tokens,
-                    padded_tokens=self.position.padded_tokens,
+                    tokens=self.position.counts.tokens,
+                    padded_tokens=self.position.counts.padded_tokens,
                     memory_bytes=self._memory_bytes(),
                 )
             )
-            logs["tokens"] = self.position.tokens
+            logs["tokens"] = self.position.counts.tokens
         super().log(logs, start_time)
 
     def _sum_up(self) -> None:
@@ -233,8 +233,8 @@ class RunTrainer(Trainer):  # type: ignore[misc]
         if dist.is_initialized():
             dist.all_reduce(counted)
         self._counted.zero_()
-        self.position.tokens += int(counted[0])
-        self.position.padded_tokens += int(counted[1])
+        before = self.position.counts
+        self.position.counts = Counts(*(one + more for one, more in zip(before, counted.tolist(), strict=True)))
         now = time.perf_counter()
         self.position.seconds += now - self._since
         self._since = now

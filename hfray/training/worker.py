@@ -58,4 +58,4 @@ class _Ticker:
         now = time.monotonic()
         if now - self._told_at >= TICK_S:
             self._told_at = now
-            self._board.tick.remote(position.step, position.tokens, loss)
+            self._board.tick.remote(position.step, position.counts.tokens, loss)

@@ -79,8 +79,8 @@ class TrainOffice:
 
     def _fit(self, setup: TrainSetup) -> Outcome:
         self.groups += 1
-        results = run_group(run_rank, self.world_size, (setup, self.stop_after), self.folder / f"group-{self.groups}")
-        self.stop_after = None
+        stop_after, self.stop_after = self.stop_after, None
+        results = run_group(run_rank, self.world_size, (setup, stop_after), self.folder / f"group-{self.groups}")
         return Outcome(**results[0])
 
     @staticmethod

@@ -66,7 +66,10 @@ def build(case: dict[str, Any], world_size: int) -> Any:
     model = _model(case)
     trained = [each for each in model.parameters() if each.requires_grad]
     matrices, vectors = [each for each in trained if each.dim() > 1], [each for each in trained if each.dim() < 2]
-    groups = [{"params": matrices, "lr": 1e-2, "weight_decay": 0.01}, {"params": vectors, "lr": 3e-3, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "lr": 1e-2, "weight_decay": 0.01},
+        {"params": vectors, "lr": 3e-3, "weight_decay": 0.0},
+    ]
     optimizer = torch.optim.AdamW([group for group in groups if group["params"]], fused=True, betas=(0.9, 0.95))
     batch = BatchShape(GLOBAL_BATCH, MICRO_BATCH, GLOBAL_BATCH // (MICRO_BATCH * world_size))
     config = config_for(case["stage"], batch, _SIZE, precision=case["precision"], max_grad_norm=1.0, on_gpu=False)
