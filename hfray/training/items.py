@@ -19,8 +19,9 @@ def shifts_labels(model: Any) -> bool:
     from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 
     body = model.get_base_model() if hasattr(model, "get_base_model") else model
-    causal = LOSS_MAPPING.get(getattr(body, "loss_type", None)) is ForCausalLMLoss
-    return causal and not body.config.is_encoder_decoder
+    # The causal loss is also that of models whose name says nothing (GPT2LMHeadModel), as `loss_function` has it.
+    loss = LOSS_MAPPING.get(getattr(body, "loss_type", None), ForCausalLMLoss)
+    return loss is ForCausalLMLoss and not body.config.is_encoder_decoder
 
 
 def num_items(batch: Mapping[str, Any], *, shifted: bool) -> int:
