@@ -14,8 +14,9 @@ import torch
 
 from hfray.errors import EngineError, SpecError
 from hfray.models.adapter import attach_adapter
-from hfray.models.info import load_config, model_info, unusable
+from hfray.models.info import model_info, unusable
 from hfray.models.quantization import bytes_in, bytes_now, num_parameters, quantization_config, spare_odd_layers
+from hfray.models.resolve import config_of, resolve_model, tokenizer_of
 from hfray.models.sentence import load_dense, read_sentence_modules
 from hfray.models.source import ModelSource, resolve_source
 from hfray.models.tokenizers import load_tokenizer
@@ -65,21 +66,25 @@ def load_model(
     operator must mend.
 
     labels: names in place of the model's own, one for each output of its head.
-    source: what `resolve_source` found for `spec.path`, where it has been asked already.
+    source: what `resolve_model` found, where it has been asked already; `spec` is then the one that it gave.
     """
-    source = source or resolve_source(spec.path, spec.revision)
+    if source is None:
+        resolved = resolve_model(spec)
+        spec, source = resolved.spec, resolved.source
+    adapter = None
+    if spec.adapter is not None:
+        adapter = resolve_source(spec.adapter, spec.adapter_revision, kind="adapter")
     device = pick_device(spec.device)
     dtype = pick_dtype(spec.dtype, device)
-    config = load_config(source)
+    config = config_of(source, adapter)
     if labels is not None:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
     modules = read_sentence_modules(source)
-    processor = load_processor(source, task)
+    processor = load_processor(source, task, adapter=adapter)
     pad_token_id = _pad_token_id(config, processor.tokenizer)
     model, missing = _from_pretrained(spec, task, source, config, device, dtype)
-    if spec.adapter is not None:
-        adapter = resolve_source(spec.adapter, spec.adapter_revision, kind="adapter")
+    if adapter is not None:
         merge = spec.merge_adapter and spec.quantization == "none"
         model = attach_adapter(model, adapter, merge=merge, missing=missing)
     elif missing:
@@ -146,9 +151,9 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def load_processor(source: ModelSource, task: type[Task]) -> Processor:
+def load_processor(source: ModelSource, task: type[Task], *, adapter: ModelSource | None = None) -> Processor:
     """The tokenizer, and the image processor where the task looks at images. Raises SpecError if the model lacks
-    one."""
+    one. An adapter that hfray trained may bring its own tokenizer."""
     tokenizer = image_processor = None
     if task.needs_images:
         from transformers import AutoImageProcessor  # seconds to import, which a text job is spared
@@ -159,7 +164,7 @@ def load_processor(source: ModelSource, task: type[Task]) -> Processor:
         except Exception as error:  # whatever the processor's own class raises for the files it finds
             raise unusable(source, "image processor", error) from error
     if task.needs_text:
-        tokenizer = load_tokenizer(source)
+        tokenizer = load_tokenizer(tokenizer_of(source, adapter))
         if task.auto_model == "AutoModel" and read_sentence_modules(source).lower_case:
             _lower_case(tokenizer)
     return Processor(tokenizer=tokenizer, image_processor=image_processor)

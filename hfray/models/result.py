@@ -16,10 +16,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from hfray.errors import SpecError
+from hfray.models.result_files import FACTS_FILE
 from hfray.models.source import ModelSource
 from hfray.types import Strict
-
-FACTS_FILE = "hfray.json"
 
 
 def _finite(value: Any) -> Any:
