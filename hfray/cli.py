@@ -97,10 +97,11 @@ def check(
 def _load(file: Path, overrides: Sequence[str]) -> Job:
     """A job that is right as far as its file alone can tell."""
     from hfray.data.where import compile_where
+    from hfray.spec.kinds import RowsJob
     from hfray.spec.load import cite, load_job
 
     job = load_job(file, overrides)
-    if job.input.where is not None:
+    if isinstance(job, RowsJob) and job.input.where is not None:
         try:
             compile_where(job.input.where)
         except SpecError as error:

@@ -128,10 +128,11 @@ class JobRun(ABC, Generic[J]):
 
     def _check_error_rate(self, failed: int, rows: int, error_types: Mapping[str, int]) -> None:
         """Raises ErrorRateExceeded when so many failed rows are too many of so many rows."""
-        if failed > self._job.max_error_rate * rows:
+        job: Any = self._job  # one that reads rows; no other kind asks
+        if failed > job.max_error_rate * rows:
             kinds = ", ".join(f"{name} {count:,}" for name, count in list(error_types.items())[:4])
             raise ErrorRateExceeded(
-                f"{failed:,} rows failed ({kinds}), more than max_error_rate {self._job.max_error_rate:g} "
+                f"{failed:,} rows failed ({kinds}), more than max_error_rate {job.max_error_rate:g} "
                 f"of {rows:,} allows; {self._where_errors_are()}, then mend the data or "
                 "raise max_error_rate and run the same command again: finished shards are kept"
             )
@@ -140,7 +141,8 @@ class JobRun(ABC, Generic[J]):
         return f"look at the column `error` in {self._ledger.url}/data"
 
     def _refuse_unread_files(self) -> None:
-        if self._failures and not self._job.input.skip_bad_files:
+        job: Any = self._job
+        if self._failures and not job.input.skip_bad_files:
             files = "\n  ".join(f"{file}: {reason}" for file, reason in list(self._failures.items())[:10])
             raise DataError(
                 f"{len(self._failures)} input file(s) could not be read; all others are done:\n  {files}\n"

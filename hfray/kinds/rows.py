@@ -9,15 +9,15 @@ from hfray.data.formats import FORMATS
 from hfray.data.plan import Plan
 from hfray.data.selection import RowReader
 from hfray.data.where import Where, compile_where
-from hfray.spec.kinds import Job
+from hfray.spec.kinds import RowsJob
 
 
-def where_of(job: Job) -> Where | None:
+def where_of(job: RowsJob) -> Where | None:
     """The job's condition. Raises SpecError for one that cannot be read."""
     return None if job.input.where is None else compile_where(job.input.where)
 
 
-def columns_of(job: Job, plan: Plan) -> Columns:
+def columns_of(job: RowsJob, plan: Plan) -> Columns:
     """The job's renaming over the plan's columns and what its format shows to a task alone. Raises SpecError, for a
     column that `where` wants and the input does not have among others."""
     columns = Columns(job.input.columns, plan.schema, FORMATS[plan.indexes[0].file.format].payload)
@@ -27,6 +27,6 @@ def columns_of(job: Job, plan: Plan) -> Columns:
     return columns
 
 
-def row_reader(job: Job, plan: Plan) -> RowReader:
+def row_reader(job: RowsJob, plan: Plan) -> RowReader:
     """What reads the job's rows, shard by shard."""
     return RowReader(plan, columns_of(job, plan), where=where_of(job), sample=job.input.sample, seed=job.seed)

@@ -59,10 +59,11 @@ def _base_of(adapter: ModelSource) -> ModelSource:
     check_adapter(adapter)
     facts = facts_of(adapter)
     if facts is not None and facts.base is not None:
-        path, revision, content = facts.base.path, facts.base.revision, facts.base.content
+        found: tuple[Any, Any, str | None] = (facts.base.path, facts.base.revision, facts.base.content)
     else:
-        config = adapter.read_json(_ADAPTER_CONFIG)
-        path, revision, content = config.get("base_model_name_or_path"), config.get("revision"), None
+        config = adapter.read_json(_ADAPTER_CONFIG) or {}
+        found = (config.get("base_model_name_or_path"), config.get("revision"), None)
+    path, revision, content = found
     help = f"name its base as model.path, and {adapter.name} as model.adapter"
     if not isinstance(path, str) or not path:
         raise SpecError(f"model.path: the adapter {adapter.name} does not say what its base model is; {help}")

@@ -106,6 +106,8 @@ class ResultFacts(Strict):
     """Plain figures of the run, such as steps, examples, tokens, train_loss, wall_s."""
     spec: str = ""
     """The job as it was run, in YAML."""
+    training_spec: str = ""
+    """Of an export: the job that had trained the model."""
     versions: dict[str, str] = Field(default_factory=dict)
     """Name to release, as `kinds.versions.versions()` gives them."""
 

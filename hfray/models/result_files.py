@@ -19,11 +19,9 @@ PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack",
 def is_model_file(name: str) -> bool:
     """Whether a file of a result folder, by its path with "/", belongs to the model: not the job's report, manifest,
     logs, checkpoints, and nothing hidden."""
-    folders = name.split("/")[:-1]
-    if any(part.startswith(".") for part in name.split("/")):
+    parts = name.split("/")
+    if any(part.startswith(".") for part in parts) or parts[0] in _JOB_FOLDERS or parts[0].startswith(_CHECKPOINT):
         return False
-    if folders:
-        return folders[0] not in _JOB_FOLDERS and not folders[0].startswith(_CHECKPOINT)
     return name not in _JOB_FILES
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from hfray.spec.export import ExportJob
 from hfray.spec.score import ScoreJob
 from hfray.spec.tokenize import TokenizeJob
 
-Job = ScoreJob | TokenizeJob
+RowsJob = ScoreJob | TokenizeJob
+"""A job that reads rows."""
+Job = RowsJob | ExportJob
 """Any job."""
 
 
 def job_kinds() -> dict[str, type[Job]]:
     """Kind to spec class."""
-    return {"score": ScoreJob, "tokenize": TokenizeJob}
+    return {"score": ScoreJob, "tokenize": TokenizeJob, "export": ExportJob}
