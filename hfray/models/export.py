@@ -18,7 +18,7 @@ from hfray.models.adapter import attach_adapter, is_merged
 from hfray.models.quantization import bytes_in, bytes_now, is_quantized, num_parameters, quantization_of
 from hfray.models.resolve import ResolvedModel, config_of, resolve_model, tokenizer_of
 from hfray.models.result import AdapterFacts, BaseFacts, ResultFacts, facts_of, write_facts
-from hfray.models.result_files import FACTS_FILE, PICKLED
+from hfray.models.result_files import FACTS_FILE, PICKLED, TOKENIZER_FILES, is_licence
 from hfray.models.sentence import read_sentence_modules
 from hfray.models.source import ModelSource
 from hfray.models.tokenizers import fingerprint, load_tokenizer, template_hash
@@ -37,11 +37,6 @@ _HEADS = {
     "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
 }
 """What PEFT calls the head that an adapter was trained with."""
-_TOKENIZER_FILES = frozenset(
-    {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
-     "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json", "spiece.model", "source.spm",
-     "target.spm", "sentencepiece.bpe.model", "tokenizer.model"}
-)  # fmt: skip
 _WRITTEN = frozenset({"config.json", FACTS_FILE, "README.md", "adapter_config.json", "trainer_state.json"})
 """Files at the top that are made anew, or that tell of another model."""
 
@@ -199,7 +194,7 @@ def _copy_beside(found: ResolvedModel, folder: Path) -> None:
     own = {} if tokenizer is found.source else {name: tokenizer for name in tokenizer.files if _lies_beside(name)}
     beside = {name: found.source for name in found.source.files if _lies_beside(name)}
     if own:
-        beside = {name: source for name, source in beside.items() if name not in _TOKENIZER_FILES}
+        beside = {name: source for name, source in beside.items() if name not in TOKENIZER_FILES}
     for layer in read_sentence_modules(found.source).dense:
         beside[layer.weights] = found.source
     for name, source in {**beside, **own}.items():
@@ -217,8 +212,7 @@ def _lies_beside(name: str) -> bool:
     folders = name.split("/")[:-1]
     if folders:  # of sentence-transformers: 1_Pooling/config.json
         return len(folders) == 1 and folders[0][:1].isdigit() and name.endswith(".json")
-    is_licence = name.upper().startswith(("LICENSE", "LICENCE", "NOTICE"))
-    return name not in _WRITTEN and (is_licence or name.endswith((".json", ".txt", ".model", ".spm", ".jinja")))
+    return name not in _WRITTEN and (is_licence(name) or name.endswith((".json", ".txt", ".model", ".spm", ".jinja")))
 
 
 def _facts(source: ExportSource, model: Any, folder: Path, told: Mapping[str, Any]) -> ResultFacts:
@@ -234,7 +228,7 @@ def _facts(source: ExportSource, model: Any, folder: Path, told: Mapping[str, An
     if known is not None and found.adapter is None:
         base = known.base or base
     of_tokenizer: dict[str, Any] = {}
-    if _TOKENIZER_FILES & {file.name for file in folder.iterdir()}:
+    if TOKENIZER_FILES & {file.name for file in folder.iterdir()}:
         tokenizer = load_tokenizer(tokenizer_of(found.source, found.adapter))
         of_tokenizer["tokenizer_fingerprint"] = fingerprint(tokenizer)
         of_tokenizer["chat_template_fingerprint"] = template_hash(tokenizer)
