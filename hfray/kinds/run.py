@@ -93,9 +93,14 @@ def _export(
 _KINDS: dict[str, Callable[..., Report]] = {"score": _score, "tokenize": _tokenize, "export": _export}
 
 
+def log_folder() -> Path:
+    """Where the logs of this machine's runs lie."""
+    return Path(tempfile.gettempdir()) / "hfray"
+
+
 def _log_path(name: str) -> Path:
     """A fresh file; on this machine, because the output may be an object store."""
-    folder = Path(tempfile.gettempdir()) / "hfray"
+    folder = log_folder()
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.log"
 

@@ -101,7 +101,7 @@ def _class_name(task: str | None, facts: ResultFacts | None, config: Any, model:
         return auto_model_of(TASKS[task], config)
     adapter = None if model.adapter is None else model.adapter.read_json("adapter_config.json")
     known = None if facts is None else facts.architecture
-    for name in (known, _HEADS.get((adapter or {}).get("task_type")), *(config.architectures or ())):
+    for name in (known, _HEADS.get(str((adapter or {}).get("task_type"))), *(config.architectures or ())):
         if name is not None and hasattr(transformers, name):
             return str(name)
     raise SpecError(

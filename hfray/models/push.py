@@ -99,7 +99,7 @@ def files_to_push(folder: Path) -> tuple[str, ...]:
 
 
 def _is_written(card: Path) -> bool:
-    """Whether somebody has written it: PEFT leaves a form beside every adapter, with the base's path of this machine."""
+    """Whether somebody has written it: PEFT leaves a form beside every adapter, with a path of this machine."""
     return _FORM not in card.read_text("utf-8", errors="replace")
 
 

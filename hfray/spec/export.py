@@ -46,14 +46,14 @@ class ExportModelSpec(Strict):
 
 
 class ExportWorkersSpec(Strict):
-    """What the one worker takes. Nothing here changes the result."""
+    """What the one worker takes, in the words of the other kinds. Nothing here changes the result."""
 
-    cpus: float = operational(1.0, gt=0)
-    """CPUs of the worker."""
+    cpus: float = operational(1.0, ge=0)
+    """CPUs of one worker; on a CPU one worker per core is fastest."""
     gpus: float = operational(0.0, ge=0)
-    """GPUs of the worker; none is needed."""
+    """GPUs of one worker; fractions share a GPU."""
     memory_gb: float | None = operational(None, gt=0)
-    """Memory that Ray reserves for it, in GiB; it holds the whole model unquantised."""
+    """Memory that Ray reserves for one worker, in GiB."""
 
 
 class ExportJob(Strict):
@@ -72,7 +72,7 @@ class ExportJob(Strict):
     output: ModelOutputSpec
     """Where the model goes."""
     workers: ExportWorkersSpec = operational(ExportWorkersSpec())
-    """What the one worker takes."""
+    """On how many CPUs and GPUs."""
 
     @property
     def subject(self) -> str:

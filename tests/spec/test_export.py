@@ -43,7 +43,7 @@ def test_a_job(tmp_path: Path) -> None:
         ({"task": "text-clasification"}, "job.yaml:8: task: .*did you mean text-classification?"),
         ({"model": {"path": "x", "adapter_revision": "v1"}}, r"model.adapter_revision: of what\? There is no"),
         ({"model": {"path": "x", "merge_adapter": False}}, "model.merge_adapter: unknown key"),
-        ({"workers": {"cpus": 0}}, "workers.cpus: must be above 0"),
+        ({"workers": {"min": 2}}, "workers.min: unknown key"),
         ({"labels": []}, "labels: "),
     ],
 )
