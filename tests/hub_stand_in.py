@@ -133,7 +133,14 @@ def serve_hub() -> Iterator[Hub]:
             elif name not in hub.repos:
                 self._error(404, "RepoNotFound", "Repository not found")
             elif what == "batch":
-                self._json({"objects": [self._lfs(each) for each in asked["objects"]], "transfer": "basic"})
+                place = f"{hub.endpoint}/lfs/"
+                uploads = [
+                    each
+                    if each["oid"] in hub.objects
+                    else each | {"actions": {"upload": {"href": place + each["oid"]}}}
+                    for each in asked["objects"]
+                ]
+                self._json({"objects": uploads, "transfer": "basic"})
             else:
                 self._write(what, hub.repos[name], name, words[5], asked, body)
             return True
@@ -146,11 +153,6 @@ def serve_hub() -> Iterator[Hub]:
                 hub.repos[name] = Repo({"0" * 40: folder}, {"main": "0" * 40})
                 hub.visibility[name] = asked.get("visibility")
             self._json({"url": f"{hub.endpoint}/{name}"}, 409 if there else 200)
-
-        def _lfs(self, asked: dict[str, Any]) -> dict[str, Any]:
-            if asked["oid"] in hub.objects:
-                return asked
-            return {**asked, "actions": {"upload": {"href": f"{hub.endpoint}/lfs/{asked['oid']}"}}}
 
         def _write(self, what: str, repo: Repo, name: str, revision: str, asked: Any, body: bytes) -> None:
             commit = repo.commit(revision)
@@ -179,13 +181,12 @@ def serve_hub() -> Iterator[Hub]:
                 key, value = (operation := json.loads(line))["key"], operation["value"]
                 if key == "header":
                     hub.messages.append(value["summary"])
-                    continue
-                file = folder / value["path"]
-                if key == "deletedFile":
-                    file.unlink()
-                    continue
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(hub.objects[value["oid"]] if key == "lfsFile" else base64.b64decode(value["content"]))
+                elif key == "deletedFile":
+                    (folder / value["path"]).unlink()
+                else:
+                    data = hub.objects[value["oid"]] if key == "lfsFile" else base64.b64decode(value["content"])
+                    (folder / value["path"]).parent.mkdir(parents=True, exist_ok=True)
+                    (folder / value["path"]).write_bytes(data)
             return new
 
         def _api(self, name: str, repo: Repo, rest: list[str], body: bytes) -> None:

@@ -146,7 +146,8 @@ def _made(spec: ExportModelSpec, source: ExportSource, folder: Path, device: tor
         return model, model.dtype
     with tempfile.TemporaryDirectory(prefix="merged-", dir=folder.parent) as merged:
         model.save_pretrained(merged, max_shard_size=MAX_SHARD)
-        there = replace(found.source, path=merged, revision=None)
+        files = tuple(sorted(file.name for file in Path(merged).iterdir()))
+        there = replace(found.source, path=merged, revision=None, files=files)
         class_name, config = type(model).__name__, model.config
         del model
         return _loaded(spec_of_source, class_name, there, config, dtype, device), dtype

@@ -5,6 +5,7 @@ Safetensors only, remote code never. Knows files and errors; not adapters, not p
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Literal
 
 import torch
@@ -63,6 +64,8 @@ def load_weights(
         prepare_quantized(config, dtype)
     elif spec.quantization != "none":
         arguments["quantization_config"] = quantization_config(spec, dtype)
+    if quantized and class_name == "AutoModel" and _lacks_pooler(source, config):
+        arguments["add_pooling_layer"] = False  # one made anew could not be quantised, and no task reads it
     if spec.device_map is not None and device.type == "cuda":
         arguments["device_map"] = spec.device_map
     elif quantized:
@@ -92,6 +95,25 @@ def load_weights(
     if quantized and device.type == "cpu":
         spare_odd_layers(model)
     return model, sorted(missing)
+
+
+def _lacks_pooler(source: ModelSource, config: Any) -> bool:
+    """Whether the class of the encoder has a pooler that the files do not bring, such as those of a masked language
+    model."""
+    from safetensors import safe_open
+    from transformers import MODEL_MAPPING
+
+    try:
+        parameters = inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
+    except KeyError:
+        return False
+    if "add_pooling_layer" not in parameters:
+        return False
+    index = source.read_json("model.safetensors.index.json")
+    if index is None or "model.safetensors" in source.files:
+        with safe_open(source.local_file("model.safetensors"), framework="pt") as file:
+            return not any("pooler." in name for name in file.keys())  # noqa: SIM118 (it is no dict)
+    return not any("pooler." in name for name in index["weight_map"])
 
 
 def saved_dtype(source: ModelSource, config: Any) -> torch.dtype:

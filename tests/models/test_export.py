@@ -25,6 +25,8 @@ from tests.models.support import letter_tokenizer, save_model
 from tests.models.test_adapter import logits, save_adapter, wanted
 from tests.models.test_load import predict
 from tests.models.test_resolve import LABELS, save_result
+from tests.models.test_sentence import ours as embeddings
+from tests.models.test_sentence import save_sentence_transformer
 from tests.tasks.support import tiny_model
 
 torch.set_num_threads(1)
@@ -184,6 +186,27 @@ def test_sentences_keep_their_modules(tmp_path: Path) -> None:
     assert (tmp_path / "int8" / "1_Pooling" / "config.json").exists()
     sizes = [sum(file.stat().st_size for file in (tmp_path / name).glob("*.safetensors")) for name in ("same", "int8")]
     assert sizes[1] < 0.8 * sizes[0]
+
+
+@pytest.mark.parametrize("quantization", ["int8", "nf4"])
+def test_a_masked_language_model_is_an_encoder_too(tmp_path: Path, quantization: str) -> None:
+    """Its files have no pooler, and a new one could not be quantised."""
+    source = save_model(tmp_path / "mlm", "AutoModelForMaskedLM")
+    export(source, tmp_path / "out", quantization=quantization, dtype="float32")
+    export(source, tmp_path / "encoder", quantization=quantization, dtype="float32", task="feature-extraction")
+    now = answers(load(source, "feature-extraction", quantization=quantization))
+    plain = answers(load(source, "feature-extraction"))
+    assert np.abs(now - plain).mean() < 0.5 * np.abs(plain).mean()
+    for folder in ("out", "encoder"):
+        np.testing.assert_array_equal(answers(load(tmp_path / folder, "feature-extraction")), now)
+
+
+def test_dense_layers_and_prompts_go_along(tmp_path: Path) -> None:
+    source = save_sentence_transformer(
+        tmp_path / "source", more="dense normalize", prompts={"query": "find: "}, default_prompt_name="query"
+    )
+    export(source, tmp_path / "out", dtype="float32")
+    np.testing.assert_array_equal(embeddings(tmp_path / "out"), embeddings(source))
 
 
 def _source(tmp_path: Path, bert: Path, how: str) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
     for name in (
         "_SUCCESS", "report.json", "report.html", "spec.yaml", "_work/identity.json", "runs/events", "args.bin",
         "checkpoints/3/model.safetensors", "checkpoint-5/optimizer.pt", ".hfray/lock", "notes.txt", "secrets.env",
-        "code.py", "rows.csv", "state.pkl",
+        "code.py", "rows.csv", "state.pkl", "LICENSE.pkl",
     ):  # fmt: skip
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text("{}")
