@@ -79,7 +79,7 @@ def serve_hub() -> Iterator[Hub]:
             self.do_GET()
 
         def do_GET(self) -> None:
-            body = self._body()
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
             path = unquote(urlsplit(self.path).path)
             hub.log.append(f"{self.command} {path} {self.headers.get('range') or ''}".strip())
             is_api = path.startswith("/api/")
@@ -95,16 +95,6 @@ def serve_hub() -> Iterator[Hub]:
                 self._file(repo, rest[1], "/".join(rest[2:]))
             else:
                 self._error(404, "EntryNotFound", "Entry not found")
-
-        def _body(self) -> bytes:
-            if "chunked" not in self.headers.get("transfer-encoding", ""):
-                return self.rfile.read(int(self.headers.get("content-length", 0)))
-            parts = []
-            while size := int(self.rfile.readline(), 16):
-                parts.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
-            return b"".join(parts)
 
         def _uploads(self, path: str, body: bytes) -> bool:
             """Answers what publishing asks; False for any other request."""

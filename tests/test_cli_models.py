@@ -56,7 +56,6 @@ def test_mistakes_of_an_export(tmp_path: Path) -> None:
         (["model"], "--output: missing"),
         (["nothing/at/all", "--output", "x"], "there is no folder nothing/at/all"),
         (["job.yaml", "--dtype", "bfloat16"], "override it with hfray run job.yaml --set"),
-        (["job.yaml"], "output.path: "),
         (["model", "--output", "x", "--quantization", "int3"], "int3"),
     ):
         done = hfray("export", *arguments, cwd=tmp_path)
