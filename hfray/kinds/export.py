@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hfray.data.layout import Layout
 from hfray.data.lease import Lease
 from hfray.data.ledger import SUCCESS, Ledger
 from hfray.data.publish import draft_folder, publish, published, unpublish
+from hfray.data.storage import Storage
 from hfray.errors import SpecError
 from hfray.kinds.cluster import Cluster, as_hfray_error
 from hfray.kinds.job import JobRun
@@ -19,7 +21,7 @@ from hfray.kinds.pool import pool_size
 from hfray.kinds.report import ModelFacts, Report
 from hfray.kinds.versions import versions
 from hfray.models.export import ExportSource, export_model, find_export
-from hfray.models.result_files import FACTS_FILE, is_model_file
+from hfray.models.result_files import FACTS_FILE, is_model_file, is_weights
 from hfray.spec.export import ExportJob
 from hfray.spec.fields import fingerprint, identity_of
 from hfray.spec.sections import WorkersSpec
@@ -38,6 +40,7 @@ class ExportRun(JobRun[ExportJob]):
     def _check(self) -> ExportJob:
         job = self._job
         self._source = found = find_export(job.model, job.task, job.labels)
+        refuse_same(job.output.path, found)
         spec = found.model.spec
         keys = ("path", "revision", "adapter", "adapter_revision")
         return job.model_copy(update={"model": job.model.model_copy(update={key: getattr(spec, key) for key in keys})})
@@ -55,8 +58,7 @@ class ExportRun(JobRun[ExportJob]):
         return Ledger(self._job.output.path, "parquet", fingerprint, layout=Layout("_work", "parquet"))
 
     def _claim(self, opening: Ledger, *, restart: bool) -> None:
-        if opening.identity() is None and not published(opening):
-            refuse_foreign(opening)
+        refuse_foreign(opening)
         if restart:
             opening.delete(SUCCESS)
             unpublish(opening, LAST)
@@ -140,9 +142,22 @@ def export(job: ExportJob, source: ExportSource, ledger: Ledger) -> Done:
     return Done(model, None if task is None else str(task), files, time.time() - started_at)
 
 
+def refuse_same(output: str, source: ExportSource) -> None:
+    """Raises SpecError for an output that is the model itself, which starting over would remove."""
+    storage = Storage(output)
+    if not storage.is_local:
+        return
+    parts = [part for part in (source.model.source, source.model.adapter) if part is not None and part.is_local]
+    if storage.local_path("").resolve() in [Path(part.path).resolve() for part in parts]:
+        raise SpecError(f"output.path: {output} is the model itself; choose another folder")
+
+
 def refuse_foreign(ledger: Ledger) -> None:
-    """Raises SpecError for a folder with a model in it that no job of hfray has put there: it would be written over."""
-    names = [name for name in ledger.storage.names("") if is_model_file(name)]
+    """Raises SpecError for a folder with a model in it that no export has put there: it would be written over."""
+    ours = published(ledger)
+    names = [name for name in ledger.storage.names("") if is_model_file(name) and name not in ours]
+    if ledger.identity() is not None:  # an author may have added a model card since
+        names = [name for name in names if is_weights(name) or name in LAST]
     if names:
         raise SpecError(
             f"output.path: {ledger.url} holds files that this job has not written ({', '.join(names[:3])}); choose "

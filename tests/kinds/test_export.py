@@ -88,9 +88,25 @@ def test_once_again_other_and_started_over(model: Path, tmp_path: Path) -> None:
     assert facts is not None
     assert facts.dtype == "float16"
     assert "dtype: float16" in (output / "spec.yaml").read_text()
-    with pytest.raises(SpecError, match=r"output\.path: .* holds files that this job has not written"):
-        run(model, str(model))
-    assert not (model / "_SUCCESS").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_models_of_others_are_not_written_over(model: Path, tmp_path: Path) -> None:
+    other = save_model(tmp_path / "other")
+    for restart in (False, True):
+        with pytest.raises(SpecError, match=r"output\.path: .* holds files that this job has not written"):
+            run(model, str(other), restart=restart)
+    assert not (other / "_SUCCESS").exists()
+    run(model, str(tmp_path / "out"))
+    (tmp_path / "out" / "README.md").write_text("mine")
+    run(model, str(tmp_path / "out"), restart=True, dtype="bfloat16")
+    assert (tmp_path / "out" / "README.md").read_text() == "mine"
+    with pytest.raises(SpecError, match="is the model itself"):
+        run(tmp_path / "out", str(tmp_path / "out"), restart=True)
+    (tmp_path / "out" / "_work" / "published.json").unlink()  # as if another kind of job had put the model there
+    with pytest.raises(SpecError, match="holds files that this job has not written"):
+        run(model, str(tmp_path / "out"), restart=True)
+    assert (tmp_path / "out" / "model.safetensors").exists()
 
 
 @pytest.mark.usefixtures("here")
