@@ -6,6 +6,7 @@ the machine could read. Pickled files never leave the folder.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import Any
 from hfray.errors import DataError, SpecError
 from hfray.models.model_card import model_card
 from hfray.models.result import ResultFacts, read_facts
-from hfray.models.result_files import CURVES, is_shared_file, is_weights
+from hfray.models.result_files import CURVES, FACTS_FILE, is_shared_file, is_weights
 
 SUCCESS = "_SUCCESS"
 _FORM = "[More Information Needed]"
@@ -56,7 +57,8 @@ def push(
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         there = api.list_repo_files(repo_id, revision=revision)
         stale = tuple(name for name in there if is_weights(name) and name not in names)
-        operations: list[Any] = [CommitOperationAdd(name, folder / name) for name in names]
+        own = {FACTS_FILE: shared_facts(facts)}
+        operations: list[Any] = [CommitOperationAdd(name, own.get(name, folder / name)) for name in names]
         if "README.md" not in names:
             curve = next((name for name in CURVES if name in names), None)
             card = model_card(facts, title=repo_id, curve=curve)
@@ -90,6 +92,16 @@ def check_folder(folder: Path) -> ResultFacts:
             "export) and push what comes out"
         )
     return facts
+
+
+def shared_facts(facts: ResultFacts) -> bytes:
+    """`hfray.json` as others get it: of folders that only this machine has, the name without the way there."""
+    text = facts.to_json()
+    parts = [part for part in (facts.base, facts.adapter) if part is not None and part.path is not None]
+    for part in parts:
+        if part.revision is None and Path(str(part.path)).is_absolute():
+            text = text.replace(json.dumps(part.path)[1:-1], json.dumps(Path(str(part.path)).name)[1:-1])
+    return text.encode()
 
 
 def files_to_push(folder: Path) -> tuple[str, ...]:

@@ -104,6 +104,19 @@ def test_an_adapter_of_a_hub_model(hub: Hub, tmp_path: Path) -> None:
     assert ModelCard(files_of(hub, "org/lora")["README.md"].decode()).data.base_model == "org/base"
 
 
+def test_no_path_of_this_machine_goes_along(hub: Hub, folder: Path) -> None:
+    merged = AdapterFacts(merged=True, method="LORA", path="/home/some body/lora", content="c" * 64)
+    base = BaseFacts(path='/home/some body/"base"', content="d" * 64)
+    spec = "model:\n  path: /home/some body/lora\n"
+    write_facts(folder, FACTS.model_copy(update={"base": base, "adapter": merged, "spec": spec}))
+    push(folder, "org/banking")
+    files = files_of(hub, "org/banking")
+    assert not any(b"some body" in data for data in files.values())
+    found = ResultFacts.of_record(json.loads(files["hfray.json"]), "pushed")
+    assert found.base == BaseFacts(path='"base"', content="d" * 64)
+    assert found.spec == "model:\n  path: lora\n"
+
+
 def _break(folder: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if how == "no token":
         monkeypatch.delenv("HF_TOKEN")
