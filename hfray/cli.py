@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 import hfray
+from hfray import cli_models
 from hfray.errors import HfrayError, SpecError
+from hfray.tables import new_table, print_table
 
 if TYPE_CHECKING:
     from hfray.spec.explain import FieldRow
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
-PIPE_COLUMNS = 10_000
-"""A pipe has no width of its own: one line for each row, so that `grep` finds all of it."""
 
 app = typer.Typer(
     name="hfray",
@@ -127,11 +126,11 @@ def explain(
     if schema:
         print(json.dumps(json_schema(topic or "score"), indent=2, ensure_ascii=False))
         return
-    table = _table("field", "type", "default", "meaning")
+    table = new_table("field", "type", "default", "meaning")
     rows = rows_of(topic)
     for row in rows:
         table.add_row(*_explained(row))
-    _print_table(table, "hfray explain score: its fields" if topic is None else _LEGEND if _any_mark(rows) else "")
+    print_table(table, "hfray explain score: its fields" if topic is None else _LEGEND if _any_mark(rows) else "")
 
 
 _LEGEND = "○ leaves the answers alone: may change between the runs of one job"
@@ -177,33 +176,17 @@ def tasks(
     if as_json:
         print(json.dumps(described, indent=2))
         return
-    table = _table("task", "what it does", "columns", "options")
+    table = new_table("task", "what it does", "columns", "options")
     for name, task in TASKS.items():
         columns = ", ".join([*task.columns, *(f"[{column}]" for column in task.optional_columns)])
         options = ", ".join(option for option in task.Options.model_fields if option not in TaskOptions.model_fields)
         table.add_row(f"[cyan]{name}[/cyan]", escape(task.summary), escape(columns), escape(options))
-    _print_table(table, "columns in brackets are optional; hfray explain TASK says what the options mean")
+    print_table(table, "columns in brackets are optional; hfray explain TASK says what the options mean")
 
 
-def _print_table(table: Table, legend: str) -> None:
-    console = Console(highlight=False)
-    if console.is_terminal:
-        console.print(table)
-    else:
-        console = Console(highlight=False, width=PIPE_COLUMNS)
-        with console.capture() as captured:
-            console.print(table)
-        print("\n".join(line.rstrip() for line in captured.get().splitlines()))
-    if legend:
-        console.print(f"\n[dim]{escape(legend)}[/dim]")
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column(first, no_wrap=True)
-    for title in others:
-        table.add_column(title, overflow="fold")
-    return table
+app.command()(cli_models.export)
+app.command()(cli_models.push)
+app.add_typer(cli_models.cache)
 
 
 def _print_error(error: Exception, *, debug: bool) -> None:

@@ -1,13 +1,18 @@
 """A stand-in for the Hugging Face hub on loopback: model and data set repositories with branches, commits and gates,
-their API, and their files with byte ranges.
+their API, and their files with byte ranges; and what publishing needs: new repositories and branches, large files by
+the LFS protocol, commits.
 
-What it answers follows https://huggingface.co/docs/hub/api and the headers that huggingface_hub reads.
+What it answers follows https://huggingface.co/docs/hub/api, the headers that huggingface_hub reads, and the requests
+that its `create_repo`, `create_branch` and `create_commit` make (huggingface_hub 2.4, _commit_api.py and lfs.py).
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +21,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import yaml
 
 
 @dataclass
@@ -40,6 +47,16 @@ class Hub:
     """By name as in the hub's addresses: "org/model", "datasets/org/set"."""
     log: list[str] = field(default_factory=list)
     """Requests, as "GET /path" or "GET /path bytes=0-7"."""
+    token: str = "hf_writer"
+    """May publish below `org`; no other may."""
+    visibility: dict[str, str | None] = field(default_factory=dict)
+    """Of the repositories that were created: what the client asked for."""
+    messages: list[str] = field(default_factory=list)
+    """Of the commits that were made."""
+    objects: dict[str, bytes] = field(default_factory=dict)
+    """Large files that were uploaded, by sha256."""
+    root: Path = Path()
+    """Where new commits lie."""
 
 
 @contextmanager
@@ -58,11 +75,16 @@ def serve_hub() -> Iterator[Hub]:
         def do_POST(self) -> None:
             self.do_GET()
 
+        def do_PUT(self) -> None:
+            self.do_GET()
+
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             path = unquote(urlsplit(self.path).path)
             hub.log.append(f"{self.command} {path} {self.headers.get('range') or ''}".strip())
             is_api = path.startswith("/api/")
+            if self._uploads(path, body):
+                return
             name, rest = _split(path.removeprefix("/api").removeprefix("/models"))
             repo = hub.repos.get(name)
             if repo is None:
@@ -73,6 +95,89 @@ def serve_hub() -> Iterator[Hub]:
                 self._file(repo, rest[1], "/".join(rest[2:]))
             else:
                 self._error(404, "EntryNotFound", "Entry not found")
+
+        def _uploads(self, path: str, body: bytes) -> bool:
+            """Answers what publishing asks; False for any other request."""
+            words = path.strip("/").split("/")
+            if self.command == "PUT" and words[0] == "lfs":
+                hub.objects[_digest(body)] = body
+                self._json({})
+                return True
+            what = next((word for word in ("create", "validate-yaml", "preupload", "batch", "branch", "commit")
+                         if self.command == "POST" and word in words), None)  # fmt: skip
+            if what is None:
+                return False
+            name = "/".join(words[2:4]) if words[0] == "api" else "/".join(words[:2]).removesuffix(".git")
+            asked = {} if what == "commit" else json.loads(body)
+            if what == "create":
+                name = "/".join(filter(None, (asked["organization"], asked["name"])))
+            if self.headers.get("authorization") != f"Bearer {hub.token}":
+                self._error(401, "", "Invalid credentials")
+            elif what == "validate-yaml":
+                head = yaml.safe_load(asked["content"].split("---")[1])
+                self._json({"errors": [], "warnings": [] if "license" in head else [{"message": "no license"}]})
+            elif not name.startswith("org/"):
+                self._error(403, "", "You have no right to write there")
+            elif what == "create":
+                self._create(name, asked)
+            elif name not in hub.repos:
+                self._error(404, "RepoNotFound", "Repository not found")
+            elif what == "batch":
+                place = f"{hub.endpoint}/lfs/"
+                uploads = [
+                    each
+                    if each["oid"] in hub.objects
+                    else each | {"actions": {"upload": {"href": place + each["oid"]}}}
+                    for each in asked["objects"]
+                ]
+                self._json({"objects": uploads, "transfer": "basic"})
+            else:
+                self._write(what, hub.repos[name], name, words[5], asked, body)
+            return True
+
+        def _create(self, name: str, asked: dict[str, Any]) -> None:
+            there = name in hub.repos
+            if not there:
+                folder = hub.root / _digest(name.encode())
+                folder.mkdir()
+                hub.repos[name] = Repo({"0" * 40: folder}, {"main": "0" * 40})
+                hub.visibility[name] = asked.get("visibility")
+            self._json({"url": f"{hub.endpoint}/{name}"}, 409 if there else 200)
+
+        def _write(self, what: str, repo: Repo, name: str, revision: str, asked: Any, body: bytes) -> None:
+            commit = repo.commit(revision)
+            if what == "branch":
+                repo.refs.setdefault(revision, repo.refs["main"])
+                self._json({}, 200 if commit is None else 409)
+            elif commit is None:
+                self._error(404, "RevisionNotFound", "Invalid rev id")
+            elif what == "preupload":
+                modes = [
+                    {"path": file["path"], "shouldIgnore": False,
+                     "uploadMode": "lfs" if file["path"].endswith(".safetensors") else "regular"}
+                    for file in asked["files"]
+                ]  # fmt: skip
+                self._json({"files": modes})
+            else:
+                new = self._commit(repo, commit, body)
+                repo.refs[revision] = new
+                self._json({"commitUrl": f"{hub.endpoint}/{name}/commit/{new}", "commitOid": new})
+
+        def _commit(self, repo: Repo, parent: str, body: bytes) -> str:
+            new = hashlib.sha1(parent.encode() + body).hexdigest()
+            repo.commits[new] = folder = hub.root / new
+            shutil.copytree(repo.commits[parent], folder)
+            for line in body.splitlines():
+                key, value = (operation := json.loads(line))["key"], operation["value"]
+                if key == "header":
+                    hub.messages.append(value["summary"])
+                elif key == "deletedFile":
+                    (folder / value["path"]).unlink()
+                else:
+                    data = hub.objects[value["oid"]] if key == "lfsFile" else base64.b64decode(value["content"])
+                    (folder / value["path"]).parent.mkdir(parents=True, exist_ok=True)
+                    (folder / value["path"]).write_bytes(data)
+            return new
 
         def _api(self, name: str, repo: Repo, rest: list[str], body: bytes) -> None:
             """What follows /api/models/{name} or /api/datasets/{name}: nothing or revision/{revision}, the commit and
@@ -123,8 +228,8 @@ def serve_hub() -> Iterator[Hub]:
                 206, data[int(first) : stop], {**headers, "Content-Range": f"bytes {first}-{stop - 1}/{len(data)}"}
             )
 
-        def _json(self, value: Any) -> None:
-            self._reply(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+        def _json(self, value: Any, status: int = 200) -> None:
+            self._reply(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
         def _error(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
             self._reply(status, b"", {"X-Error-Code": code, "X-Error-Message": message, **(headers or {})})
@@ -142,6 +247,8 @@ def serve_hub() -> Iterator[Hub]:
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
+    scratch = tempfile.TemporaryDirectory(prefix="hub-stand-in-")
+    hub.root = Path(scratch.name)
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"
     try:
         yield hub
@@ -149,6 +256,7 @@ def serve_hub() -> Iterator[Hub]:
         server.shutdown()
         thread.join()
         server.server_close()
+        scratch.cleanup()
 
 
 def _split(path: str) -> tuple[str, list[str]]:

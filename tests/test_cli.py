@@ -78,7 +78,8 @@ def test_a_mistake_is_one_message_and_exit_code_2(folder: Path, arguments: list[
 def test_wrong_arguments_are_explained(folder: Path) -> None:
     unknown = hfray("chek", cwd=folder)
     assert unknown.returncode == 2
-    assert "Did you mean 'check'?" in unknown.stderr
+    assert "Did you mean" in unknown.stderr
+    assert "'check'" in unknown.stderr
     assert hfray("run", cwd=folder).returncode == 2
 
 

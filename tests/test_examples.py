@@ -23,6 +23,7 @@ from hfray.data.listing import list_files
 from hfray.data.where import compile_where
 from hfray.errors import HfrayError, SpecError
 from hfray.kinds.run import INTERRUPTED
+from hfray.models.export import find_export
 from hfray.models.info import check_model
 from hfray.models.source import resolve_source
 from hfray.spec.kinds import Job
@@ -36,6 +37,7 @@ from tests.documents import DOCUMENTS, JOBS, ROOT, anchors, blocks, commands, li
 KINDS = {job: yaml.safe_load(job.read_text("utf-8"))["kind"] for job in JOBS}
 EXAMPLES = tuple(job for job in JOBS if KINDS[job] == "score" and job.stem != "quickstart")
 TOKENIZE_EXAMPLES = tuple(job for job in JOBS if KINDS[job] == "tokenize")
+EXPORT_EXAMPLES = tuple(job for job in JOBS if KINDS[job] == "export")
 
 # The test machine has no hub. What the examples name there, as its model and data set cards have it:
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {  # id: (model type, architecture, what else a task asks)
@@ -171,6 +173,19 @@ def test_the_task_of_a_job_takes_its_options(path: Path, shared_data: Path) -> N
     job = load_job(path)
     task = TASKS[job.task.name](job.task, processor_of(job, shared_data), info_of(job))
     assert isinstance(task.result_type(), pa.DataType)
+
+
+@pytest.mark.parametrize("path", EXPORT_EXAMPLES, ids=lambda path: path.stem)
+def test_the_model_of_an_export_is_found(path: Path, tmp_path: Path) -> None:
+    job = load_job(path)
+    if job.model.path not in MODELS:
+        assert job.model.path.startswith("out/")  # what another example makes
+        return
+    model_type, architecture, _ = MODELS[job.model.path]
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, "architectures": [architecture]}))
+    (tmp_path / "model.safetensors").touch()
+    found = find_export(job.model.model_copy(update={"path": str(tmp_path)}), job.task, job.labels)
+    assert found.class_name == architecture
 
 
 @pytest.mark.parametrize("path", TOKENIZE_EXAMPLES, ids=lambda path: path.stem)

@@ -50,6 +50,9 @@ def publish(ledger: Ledger, folder: Path, last: Sequence[str]) -> dict[str, int]
     started over for another job meanwhile.
     """
     names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    mode = _mode(folder)
+    for name in names:
+        (folder / name).chmod(mode)  # safetensors writes files that nobody else can read
     names = [name for name in names if name not in last] + [name for name in last if name in names]
     sizes = {name: (folder / name).stat().st_size for name in names}
     _check_owner(ledger)
@@ -83,6 +86,15 @@ def unpublish(ledger: Ledger, last: Collection[str]) -> None:
 def _check_owner(ledger: Ledger) -> None:
     if (ledger.identity() or {}).get("fingerprint") != ledger.fingerprint:
         raise DataError(f"{ledger.url} was started over by another run; this one stops")
+
+
+def _mode(folder: Path) -> int:
+    """What a new file gets here."""
+    new = folder / ".new"
+    new.touch()
+    mode = new.stat().st_mode & 0o777
+    new.unlink()
+    return mode
 
 
 def _move(ledger: Ledger, file: Path, name: str) -> None:

@@ -18,7 +18,8 @@ from hfray.errors import SpecError
 from hfray.kinds.rows import columns_of, where_of
 from hfray.models.info import check_model, model_info
 from hfray.models.load import load_processor
-from hfray.models.source import ModelSource, resolve_source
+from hfray.models.resolve import config_of, resolve_model
+from hfray.models.source import ModelSource
 from hfray.spec.fields import difference
 from hfray.spec.score import ScoreJob
 from hfray.tasks import TASKS
@@ -32,6 +33,7 @@ class Checked:
     job: ScoreJob
     """Resolved: hub revisions are commits."""
     source: ModelSource
+    adapter: ModelSource | None
     task_class: type[Task]
     task: Task
     labels: tuple[str, ...] | None
@@ -46,26 +48,17 @@ def check_job(job: ScoreJob) -> Checked:
     """Raises SpecError with everything that one look at configuration files can tell."""
     where_of(job)
     task_class = TASKS[job.task.name]
-    source = resolve_source(job.model.path, job.model.revision)
-    adapter = None
-    if job.model.adapter is not None:
-        adapter = resolve_source(job.model.adapter, job.model.adapter_revision, kind="adapter")
-    config = check_model(source, task_class, adapter=adapter)
+    model = resolve_model(job.model)
+    source, adapter = model.source, model.adapter
+    config = check_model(source, task_class, adapter=adapter, config=config_of(source, adapter))
     labels = getattr(job.task, "labels", None)
-    processor = load_processor(source, task_class)
+    processor = load_processor(source, task_class, adapter=adapter)
     # The task compares the job's labels with the head's own, unless an adapter brings another head.
     own = labels if adapter is not None else None
     info = model_info(source, config, tokenizer=processor.tokenizer, labels=own)
     task = task_class(job.task, processor, info)
-    return Checked(_pinned(job, source, adapter), source, task_class, task, labels and tuple(labels))
-
-
-def _pinned(job: ScoreJob, source: ModelSource, adapter: ModelSource | None) -> ScoreJob:
-    """The job with branches and tags replaced by the commits they name now; this is what is saved and run."""
-    model = job.model.model_copy(
-        update={"revision": source.revision, "adapter_revision": None if adapter is None else adapter.revision}
-    )
-    return job.model_copy(update={"model": model})
+    pinned = job.model_copy(update={"model": model.spec})  # what is saved and run
+    return Checked(pinned, source, adapter, task_class, task, labels and tuple(labels))
 
 
 def check_columns(checked: Checked, plan: Plan) -> Columns:
@@ -81,9 +74,8 @@ def check_columns(checked: Checked, plan: Plan) -> Columns:
 def identity_of_model(checked: Checked) -> dict[str, Any]:
     """What the fingerprint remembers of the weights: the hub commit, or the folder's content."""
     identity: dict[str, Any] = dict(checked.source.identity)
-    if checked.job.model.adapter is not None:
-        adapter = resolve_source(checked.job.model.adapter, checked.job.model.adapter_revision, kind="adapter")
-        identity["adapter"] = dict(adapter.identity)
+    if checked.adapter is not None:
+        identity["adapter"] = dict(checked.adapter.identity)
     return identity
 
 

@@ -91,6 +91,8 @@ def _row_tiles(report: Report) -> list[str]:
     tiles = [html.tile(what, units.count(report.rows), resumed or units.plural(report.shards, "shard"))]
     note = f"{units.percent(report.failed, rows)} of the rows"
     tiles.append(html.tile("failed", units.count(report.failed), note, "bad" if report.failed else ""))
+    if report.kind == "export":
+        tiles = [html.tile("saved", units.size(report.size_bytes), "")]
     if report.rows_per_s:
         note = f"over {units.duration(report.scoring_s or report.wall_s)}"
         what = "rows" if report.corpus is None else "documents"

@@ -13,6 +13,7 @@ from hfray.errors import HfrayError, SpecError
 from hfray.kinds.progress import Progress
 from hfray.kinds.report import Report
 from hfray.log import quiet as quieted
+from hfray.spec.export import ExportJob
 from hfray.spec.kinds import Job
 from hfray.spec.score import ScoreJob
 from hfray.spec.tokenize import TokenizeJob
@@ -90,12 +91,35 @@ def _train(
     return run.run(restart=restart, retry_errors=retry_errors)
 
 
-_KINDS: dict[str, Callable[..., Report]] = {"score": _score, "tokenize": _tokenize, "train": _train}
+def _export(
+    job: ExportJob, progress: Progress, job_path: str, log_path: str, debug: bool, restart: bool, retry_errors: bool
+) -> Report:
+    from hfray.data.lease import refuse_live_holder
+    from hfray.data.ledger import Ledger
+
+    refuse_live_holder(Ledger(job.output.path, "parquet", ""))
+    from hfray.kinds.export import ExportRun  # imports torch: seconds that a refusal does not need
+
+    run = ExportRun(job, progress, job_path=job_path, log_path=log_path, debug=debug)
+    return run.run(restart=restart, retry_errors=False)  # there are no rows that could have failed
+
+
+_KINDS: dict[str, Callable[..., Report]] = {
+    "score": _score,
+    "tokenize": _tokenize,
+    "train": _train,
+    "export": _export,
+}
+
+
+def log_folder() -> Path:
+    """Where the logs of this machine's runs lie."""
+    return Path(tempfile.gettempdir()) / "hfray"
 
 
 def _log_path(name: str) -> Path:
     """A fresh file; on this machine, because the output may be an object store."""
-    folder = Path(tempfile.gettempdir()) / "hfray"
+    folder = log_folder()
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.log"
 

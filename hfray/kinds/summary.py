@@ -68,6 +68,8 @@ def _figures(report: Report) -> list[tuple[str, str, str, str]]:
     resumed = f"{units.count(report.resumed_rows)} resumed from earlier runs" if report.resumed_rows else ""
     what = "rows" if report.corpus is None else "examples"
     rows = [(what, units.count(report.rows), _joined(units.plural(report.shards, "shard"), resumed), "bold")]
+    if report.kind == "export":
+        rows = [("saved", units.size(report.size_bytes), "", "bold")]
     if report.corpus is not None:
         rows += _corpus(report.corpus)
     if report.vocabulary is not None:

@@ -25,6 +25,7 @@ class WorkerFactory:
     def __init__(self, checked: Checked, plan: Plan, ledger: Ledger) -> None:
         self._job = checked.job
         self._source = checked.source
+        self._adapter = checked.adapter
         self._labels = checked.labels
         self._plan = plan
         self._ledger = ledger
@@ -53,11 +54,12 @@ class WorkerFactory:
         engine: Engine
         if self._job.engine.name == "fake":
             from hfray.engines.fake import FakeEngine
-            from hfray.models.info import load_config, model_info
+            from hfray.models.info import model_info
             from hfray.models.load import load_processor
+            from hfray.models.resolve import config_of
 
-            processor = load_processor(source, task_class)
-            config = load_config(source)
+            processor = load_processor(source, task_class, adapter=self._adapter)
+            config = config_of(source, self._adapter)
             info = model_info(source, config, tokenizer=processor.tokenizer, labels=self._labels)
             engine = FakeEngine(num_labels=len(info.labels), seconds_per_item=self._job.engine.seconds_per_item)
             return Predictor(task_class(self._job.task, processor, info), engine, seed=self._job.seed)

@@ -6,6 +6,7 @@ Importing peft takes seconds, so it happens here and only when a job names an ad
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,23 @@ def attach_adapter(model: Any, adapter: ModelSource, *, merge: bool, missing: Co
         reason = " ".join(str(error).split())[:300]
         hint = "; if its head has other labels, name them as task.labels" if "size mismatch" in reason else ""
         raise SpecError(f"adapter {adapter.name} does not fit model {model.name_or_path}: {reason}{hint}") from error
-    if merge and hasattr(adapted.base_model, "merge_and_unload"):
+    if merge and hasattr(adapted.base_model, "merge_and_unload") and not _changes_tied(adapted):
         return adapted.merge_and_unload()
     return adapted.get_base_model()
+
+
+def _changes_tied(adapted: Any) -> bool:
+    """Whether the adapter changes one of two layers that share their weights: merged, it would change both."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [module for module in adapted.modules() if isinstance(module, BaseTunerLayer)]
+    changed = {id(getattr(layer.get_base_layer(), "weight", None)) for layer in layers}
+    owners = Counter(id(weight) for _, weight in adapted.named_parameters(remove_duplicate=False))
+    return any(owners[weight] > 1 for weight in changed)
+
+
+def is_merged(model: Any) -> bool:
+    """Whether no layer of an adapter is left in the model."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return not any(isinstance(module, BaseTunerLayer) for module in model.modules())

@@ -60,7 +60,7 @@ _GENERATION_KEYS = (
 
 def load_config(source: ModelSource) -> Any:
     """The Transformers configuration. Raises SpecError for one that Transformers cannot use without remote code."""
-    if "adapter_config.json" in source.files:
+    if source.kind == "model" and "adapter_config.json" in source.files:
         raise SpecError(
             f"model.path: {source.name} holds a PEFT adapter (adapter_config.json); name it as model.adapter, and its "
             "base model, in a folder of its own, as model.path"
@@ -85,9 +85,12 @@ def unusable(source: ModelSource, what: str, error: Exception) -> SpecError:
     return SpecError(f"model {source.name}: its {what} cannot be used: {reason[:300] or type(error).__name__}")
 
 
-def check_model(source: ModelSource, task: type[Task], *, adapter: ModelSource | None = None) -> Any:
-    """Safetensors weights and the head that the task needs, or SpecError. Returns the configuration."""
-    config = load_config(source)
+def check_model(
+    source: ModelSource, task: type[Task], *, adapter: ModelSource | None = None, config: Any = None
+) -> Any:
+    """Safetensors weights and the head that the task needs, or SpecError. Returns the configuration, by default the
+    source's own."""
+    config = load_config(source) if config is None else config
     if not source.has_safetensors:
         found = [name for name in source.files if name.endswith((".bin", ".pt", ".h5", ".msgpack", ".safetensors"))]
         has = f"only {', '.join(found[:3])}" if found else "no weights"

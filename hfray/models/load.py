@@ -1,6 +1,5 @@
-"""The only place that loads weights: precision, quantisation, adapters, devices, processors.
-
-Safetensors only, remote code never. Knows nothing of rows or batches.
+"""A model ready to run: weights, adapter, device, processor, and what a task may know of it. Knows nothing of rows or
+batches.
 """
 
 from __future__ import annotations
@@ -14,11 +13,13 @@ import torch
 
 from hfray.errors import EngineError, SpecError
 from hfray.models.adapter import attach_adapter
-from hfray.models.info import load_config, model_info, unusable
-from hfray.models.quantization import bytes_in, bytes_now, num_parameters, quantization_config, spare_odd_layers
+from hfray.models.info import model_info, unusable
+from hfray.models.quantization import bytes_in, bytes_now, num_parameters, quantization_of
+from hfray.models.resolve import config_of, resolve_model, tokenizer_of
 from hfray.models.sentence import load_dense, read_sentence_modules
 from hfray.models.source import ModelSource, resolve_source
 from hfray.models.tokenizers import load_tokenizer
+from hfray.models.weights import auto_model_of, load_weights
 from hfray.spec.sections import ModelSpec
 from hfray.tasks.base import ModelInfo, Processor, Task
 
@@ -65,22 +66,26 @@ def load_model(
     operator must mend.
 
     labels: names in place of the model's own, one for each output of its head.
-    source: what `resolve_source` found for `spec.path`, where it has been asked already.
+    source: what `resolve_model` found, where it has been asked already; `spec` is then the one that it gave.
     """
-    source = source or resolve_source(spec.path, spec.revision)
+    if source is None:
+        resolved = resolve_model(spec)
+        spec, source = resolved.spec, resolved.source
+    adapter = None
+    if spec.adapter is not None:
+        adapter = resolve_source(spec.adapter, spec.adapter_revision, kind="adapter")
     device = pick_device(spec.device)
     dtype = pick_dtype(spec.dtype, device)
-    config = load_config(source)
+    config = config_of(source, adapter)
     if labels is not None:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
     modules = read_sentence_modules(source)
-    processor = load_processor(source, task)
+    processor = load_processor(source, task, adapter=adapter)
     pad_token_id = _pad_token_id(config, processor.tokenizer)
-    model, missing = _from_pretrained(spec, task, source, config, device, dtype)
-    if spec.adapter is not None:
-        adapter = resolve_source(spec.adapter, spec.adapter_revision, kind="adapter")
-        merge = spec.merge_adapter and spec.quantization == "none"
+    model, missing = load_weights(spec, auto_model_of(task, config), source, config, device, dtype)
+    if adapter is not None:
+        merge = spec.merge_adapter and quantization_of(model.config) == "none"
         model = attach_adapter(model, adapter, merge=merge, missing=missing)
     elif missing:
         raise SpecError(
@@ -111,7 +116,7 @@ def load_model(
             revision=source.revision,
             parameters=num_parameters(model),
             dtype=str(dtype).removeprefix("torch."),
-            quantization=spec.quantization,
+            quantization=quantization_of(model.config),
             device=str(device),
             bytes_before=bytes_in(model, dtype),
             bytes_after=bytes_now(model),
@@ -146,9 +151,9 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def load_processor(source: ModelSource, task: type[Task]) -> Processor:
+def load_processor(source: ModelSource, task: type[Task], *, adapter: ModelSource | None = None) -> Processor:
     """The tokenizer, and the image processor where the task looks at images. Raises SpecError if the model lacks
-    one."""
+    one. An adapter that hfray trained may bring its own tokenizer."""
     tokenizer = image_processor = None
     if task.needs_images:
         from transformers import AutoImageProcessor  # seconds to import, which a text job is spared
@@ -159,7 +164,7 @@ def load_processor(source: ModelSource, task: type[Task]) -> Processor:
         except Exception as error:  # whatever the processor's own class raises for the files it finds
             raise unusable(source, "image processor", error) from error
     if task.needs_text:
-        tokenizer = load_tokenizer(source)
+        tokenizer = load_tokenizer(tokenizer_of(source, adapter))
         if task.auto_model == "AutoModel" and read_sentence_modules(source).lower_case:
             _lower_case(tokenizer)
     return Processor(tokenizer=tokenizer, image_processor=image_processor)
@@ -170,75 +175,6 @@ def _lower_case(tokenizer: Any) -> None:
 
     backend = tokenizer.backend_tokenizer
     backend.normalizer = Sequence([Lowercase(), *([backend.normalizer] if backend.normalizer is not None else [])])
-
-
-def _from_pretrained(
-    spec: ModelSpec, task: type[Task], source: ModelSource, config: Any, device: torch.device, dtype: torch.dtype
-) -> tuple[Any, list[str]]:
-    """The model, and the names of weights that its files lack (or have in another shape, where an adapter is to come:
-    its head may have other labels)."""
-    import transformers
-    from safetensors import SafetensorError
-
-    auto_model = _auto_model(task, config)
-    arguments: dict[str, Any] = {
-        "config": config,
-        "revision": source.revision or "main",
-        "dtype": dtype,
-        "use_safetensors": True,
-        "trust_remote_code": False,
-        "output_loading_info": True,
-        "ignore_mismatched_sizes": True,
-    }
-    if spec.attention != "auto":
-        arguments["attn_implementation"] = spec.attention
-    quantized = spec.quantization != "none" or getattr(config, "quantization_config", None) is not None
-    if spec.quantization != "none":
-        arguments["quantization_config"] = quantization_config(spec, dtype)
-    if spec.device_map is not None and device.type == "cuda":
-        arguments["device_map"] = spec.device_map
-    elif quantized:
-        arguments["device_map"] = {"": device}
-    try:
-        model, report = getattr(transformers, auto_model).from_pretrained(source.path, **arguments)
-    except torch.OutOfMemoryError as error:
-        raise EngineError(
-            f"model {source.name} does not fit on {device}: {str(error).splitlines()[0]}; "
-            "use model.quantization, model.device_map: auto with more GPUs per worker, or a smaller model"
-        ) from error
-    except (ImportError, ValueError) as error:  # an option that this model or this machine does not have
-        raise SpecError(f"model {source.name} cannot be loaded so: {reason_of(error)}") from error
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise EngineError(f"model {source.name} could not be loaded: {reason_of(error)}") from error
-    mismatched = sorted(str(each[0]) for each in report.get("mismatched_keys", ()))
-    if mismatched and spec.adapter is None:
-        raise SpecError(
-            f"model {source.name}: its weights do not have the shapes of its configuration (or of task.labels): "
-            f"{', '.join(mismatched[:4])}"
-        )
-    missing = {*report.get("missing_keys", ()), *mismatched}
-    if task.auto_model == "AutoModel":  # no task reads BERT's pooler, which masked language models lack
-        missing = {name for name in missing if not name.startswith("pooler.")}
-    if "device_map" not in arguments:
-        model.to(device)
-    if quantized and device.type == "cpu":
-        spare_odd_layers(model)
-    return model, sorted(missing)
-
-
-def _auto_model(task: type[Task], config: Any) -> str:
-    """The task's auto class; embeddings of a T5 come from its encoder alone."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
-
-    encoder_decoder = getattr(config, "is_encoder_decoder", False)
-    has_encoder_class = config.model_type in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
-    if task.auto_model == "AutoModel" and encoder_decoder and has_encoder_class:
-        return "AutoModelForTextEncoding"
-    return task.auto_model
-
-
-def reason_of(error: Exception) -> str:
-    return " ".join(str(error).split())[:400] or type(error).__name__
 
 
 def _scalar(parameter: Any, *, exp: bool = False) -> float | None:

@@ -11,7 +11,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -24,8 +24,7 @@ def quantization_config(spec: ModelSpec, dtype: torch.dtype) -> Any:
     """What `from_pretrained` takes; None for no quantisation. Products are computed in `dtype`."""
     if spec.quantization == "none":
         return None
-    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_no_cast_notice)
-    import_bitsandbytes()
+    _quiet_bitsandbytes()
     from transformers import BitsAndBytesConfig
 
     if spec.quantization == "int8":
@@ -36,6 +35,40 @@ def quantization_config(spec: ModelSpec, dtype: torch.dtype) -> Any:
         bnb_4bit_use_double_quant=spec.double_quantization,
         bnb_4bit_compute_dtype=dtype,
     )
+
+
+def is_quantized(config: Any) -> bool:
+    """Whether the weights that the configuration stands for are saved quantised."""
+    return getattr(config, "quantization_config", None) is not None
+
+
+def quantization_of(config: Any) -> str:
+    """How the weights of a loaded or saved model are quantised: none, int8, nf4, fp4, or another method's name."""
+    found = getattr(config, "quantization_config", None)
+    if found is None:
+        return "none"
+    settings = found if isinstance(found, dict) else found.to_dict()
+    if settings.get("load_in_8bit"):
+        return "int8"
+    if settings.get("load_in_4bit"):
+        return str(settings.get("bnb_4bit_quant_type", "fp4"))
+    return str(getattr(settings.get("quant_method"), "value", settings.get("quant_method")))
+
+
+def prepare_quantized(config: Any, dtype: torch.dtype | Literal["auto"]) -> None:
+    """Before weights are loaded that were saved quantised: 4-bit products are computed in `dtype`, as if they were
+    quantised now, whatever the dtype was when they were saved."""
+    if quantization_of(config) not in ("int8", "nf4", "fp4"):
+        return
+    _quiet_bitsandbytes()
+    if isinstance(dtype, torch.dtype) and isinstance(config.quantization_config, dict):
+        name = str(dtype).removeprefix("torch.")
+        config.quantization_config = {**config.quantization_config, "bnb_4bit_compute_dtype": name}
+
+
+def _quiet_bitsandbytes() -> None:
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_no_cast_notice)
+    import_bitsandbytes()
 
 
 def import_bitsandbytes() -> None:

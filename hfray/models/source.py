@@ -18,18 +18,20 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from hfray.errors import EngineError, SpecError
+from hfray.models.result_files import FACTS_FILE, model_files
 
 HUB_TIMEOUT_S = 20.0
 _NEVER_LOADED = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".ot", ".onnx", ".gguf", ".md")
 _CONFIG: dict[str, tuple[str, ...]] = {
-    "model": ("config.json",),
+    "model": ("config.json", "adapter_config.json"),
     "adapter": ("adapter_config.json",),
     "tokenizer": ("tokenizer_config.json", "tokenizer.json", "config.json"),
 }
 """Files of which one must be there."""
 
 Kind = Literal["model", "adapter", "tokenizer"]
-"""`tokenizer` is a model of which nothing but the tokenizer counts, or a tokenizer alone."""
+"""`model` may be an adapter, which names its base (`models.resolve`); `tokenizer` is a model of which nothing but the
+tokenizer counts, or a tokenizer alone."""
 
 _T = TypeVar("_T")
 
@@ -116,7 +118,10 @@ def resolve_source(path: str, revision: str | None, *, kind: Kind = "model") -> 
     if revision is not None:
         raise SpecError(f"{revision_key}: {path} is a local folder, which has no revisions; remove the key")
     try:
-        files = tuple(name for name in _files_of(folder) if kind != "tokenizer" or not name.endswith(".safetensors"))
+        files = _files_of(folder)
+        if FACTS_FILE in files:  # beside the model are the job's own files, some of which change
+            files = model_files(files)
+        files = tuple(name for name in files if kind != "tokenizer" or not name.endswith(".safetensors"))
         return ModelSource(path, str(folder), None, files, {"content": folder_digest(folder, files)}, kind)
     except OSError as error:
         raise SpecError(f"{path_key}: the folder {path} cannot be read: {error}") from None
@@ -180,9 +185,7 @@ def _package_folder(name: str, key: str) -> Path:
 
 
 def _other_kind(kind: str, files: tuple[str, ...] | list[str]) -> str:
-    """A hint for a model given as an adapter, or the other way round."""
-    if kind == "model" and _CONFIG["adapter"][0] in files:
-        return "; it is a PEFT adapter: name it as model.adapter, and its base model as model.path"
+    """A hint for a model given as an adapter."""
     if kind == "adapter" and _CONFIG["model"][0] in files:
         return ", so it is no PEFT adapter; name a whole model as model.path"
     return ""

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from hfray.errors import EngineError, SpecError
+from hfray.errors import SpecError
 from hfray.models.info import load_config
-from hfray.models.load import reason_of
 from hfray.models.quantization import import_bitsandbytes
 from hfray.models.source import ModelSource
+from hfray.models.weights import from_pretrained, reason_of
 from hfray.spec.methods import LoraSpec, MethodSpec, QloraSpec
 from hfray.spec.problems import close_or_known
 from hfray.spec.train import BaseModelSpec
@@ -239,24 +239,15 @@ def _pretrained(
     device: torch.device,
 ) -> tuple[Any, list[str]]:
     """The model, and the names of weights that are new."""
-    import transformers
-    from safetensors import SafetensorError
-
-    arguments: dict[str, Any] = {
-        "config": copy.deepcopy(config),
-        "revision": source.revision or "main",
-        "dtype": dtype,
-        "use_safetensors": True,
-        "trust_remote_code": False,
-        "output_loading_info": True,
-        "ignore_mismatched_sizes": True,
-    }
+    arguments: dict[str, Any] = {"config": copy.deepcopy(config), "dtype": dtype}
     if spec.attention != "auto":
         arguments["attn_implementation"] = spec.attention
     if isinstance(method, QloraSpec) and targets is not None:
         import_bitsandbytes()
+        from transformers import BitsAndBytesConfig
+
         arguments["device_map"] = {"": device}
-        arguments["quantization_config"] = transformers.BitsAndBytesConfig(
+        arguments["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type=method.quantization,
             bnb_4bit_use_double_quant=method.double_quantization,
@@ -264,17 +255,8 @@ def _pretrained(
             bnb_4bit_quant_storage=dtype,  # ZeRO-3 partitions floating-point weights only
             llm_int8_skip_modules=[*targets.whole, *targets.head, *targets.output],
         )
-    try:
-        model, report = getattr(transformers, auto_model).from_pretrained(source.path, **arguments)
-    except torch.OutOfMemoryError as error:
-        raise EngineError(
-            f"model {source.name} does not fit on {device}: {str(error).splitlines()[0]}; use method: qlora, more "
-            "workers with deepspeed: 3, or a smaller model"
-        ) from error
-    except (ImportError, ValueError) as error:
-        raise SpecError(f"model {source.name} cannot be loaded so: {reason_of(error)}") from error
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise EngineError(f"model {source.name} could not be loaded: {reason_of(error)}") from error
+    remedy = "use method: qlora, more workers with deepspeed: 3, or a smaller model"
+    model, report = from_pretrained(auto_model, source, device, arguments, remedy=remedy)
     mismatched = (str(each[0]) for each in report.get("mismatched_keys", ()))
     return model, sorted({*report.get("missing_keys", ()), *mismatched})
 

@@ -126,11 +126,20 @@ def test_a_folder_has_no_revision(folder: Path) -> None:
         resolve_source(str(folder), "main")
 
 
-def test_an_adapter_named_as_a_model(tmp_path: Path) -> None:
+def test_an_adapter_may_stand_for_a_model(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(SpecError, match="it is a PEFT adapter: name it"):
-        resolve_source(str(tmp_path), None)
-    assert resolve_source(str(tmp_path), None, kind="adapter").kind == "adapter"
+    assert resolve_source(str(tmp_path), None).files == ("adapter_config.json",)
+
+
+def test_what_the_job_writes_beside_a_model_is_no_part_of_it(folder: Path) -> None:
+    (folder / "hfray.json").write_text("{}")
+    plain = resolve_source(str(folder), None)
+    for name in ("report.json", "_SUCCESS", "spec.yaml", "_work/lease.json", "runs/events", "checkpoints/1/x.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("1")
+    assert resolve_source(str(folder), None) == plain
+    (folder / "hfray.json").write_text("{ }")
+    assert resolve_source(str(folder), None).identity != plain.identity
 
 
 def test_broken_json(folder: Path) -> None:
