@@ -26,8 +26,9 @@ from hfray.kinds.tokenize import TokenizeRun
 from hfray.kinds.train_check import CheckedTraining, check_training, collator_of
 from hfray.kinds.train_memory import worker_memory
 from hfray.kinds.training_board import TrainingWatch, watched_training
+from hfray.kinds.training_curve import curve_svg
 from hfray.kinds.versions import versions
-from hfray.models.result import BaseFacts, ResultFacts
+from hfray.models.result import AdapterFacts, BaseFacts, ResultFacts
 from hfray.models.trainable import Head, training_config
 from hfray.spec.fields import fingerprint
 from hfray.spec.methods import QloraSpec
@@ -47,7 +48,7 @@ from hfray.training.flops import flops_per_token
 from hfray.training.memory import Precision, Setting
 from hfray.training.plan import DeepSpeedPlan, plan_deepspeed
 from hfray.training.position import Position
-from hfray.training.run import LAST, Outcome
+from hfray.training.run import CURVE_FILE, LAST, Outcome
 from hfray.training.schedule import RunLength, Schedule
 from hfray.training.secret import secret_key
 from hfray.training.setup import Examples, ModelSetup, TrainSetup, ValidationRows
@@ -204,6 +205,8 @@ class TrainRun(JobRun[TrainJob]):
             metrics=self._result_metrics(outcome),
             training=self._training_facts(setup, outcome),
         )
+        if report.training is not None:
+            self._ledger.write(CURVE_FILE, curve_svg(report.training).encode())
         self._write_report(report)
         extra = {"hfray": hfray.__version__, "files": outcome.files}
         self._ledger.write_success(self._fingerprint, [], {}, extra)
@@ -412,6 +415,7 @@ class TrainRun(JobRun[TrainJob]):
             name=job.name,
             base=None if checked.source is None or job.model.config else BaseFacts.of(checked.source),
             method=job.method.model_dump(mode="json"),
+            adapter=None if job.method.name == "full" else AdapterFacts(merged=False, method="LORA"),
             task=job.task.model_dump(mode="json", exclude_defaults=True) | {"name": job.task.name},
             labels=head.labels,
             tokenizer_fingerprint=checked.tokenizer_facts.fingerprint,

@@ -4,6 +4,7 @@ together; knows processes that are one group already, not who started them.
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import torch
 from hfray.data.publish import draft_folder, publish
 from hfray.errors import EngineError, SpecError
 from hfray.models.info import model_info
+from hfray.models.model_card import model_card
 from hfray.models.quantization import spare_all_layers
 from hfray.models.result import ResultFacts, write_facts
 from hfray.models.result_files import FACTS_FILE
@@ -40,6 +42,8 @@ from hfray.training.setup import Examples, TrainSetup
 from hfray.training.tokens import TokenExamples
 from hfray.training.trainer import RunTrainer
 
+CURVE_FILE = "training_curve.svg"
+"""Which the driver draws beside the model's card."""
 LAST = ("config.json", "adapter_config.json", FACTS_FILE)
 """Without these a folder is no model, so they appear last."""
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -197,7 +201,7 @@ class _Session:
         setup = self._setup.model
         source = None if setup.source is None else setup.source.located()
         config = training_config(setup.spec, source, setup.head, setup.vocabulary)
-        self._use_cache = getattr(config, "use_cache", None)
+        self._config = copy.deepcopy(config)
         checkpointing = bool(
             self._setup.trainer.get("activation_checkpointing") or self._setup.trainer.get("gradient_checkpointing")
         )
@@ -272,11 +276,14 @@ class _Session:
         setup, is_first = self._setup, self._rank.rank == 0
         source = setup.model.source
         with draft_folder(setup.ledger) if is_first else nullcontext() as folder:
-            save_model(trainer.model, folder, tokenizer=self._tokenizer, source=source, use_cache=self._use_cache)
+            save_model(trainer.model, folder, config=self._config, tokenizer=self._tokenizer, source=source)
             files: dict[str, int] = {}
             with together(f"result in {setup.ledger.url}"):
                 if folder is not None:
-                    write_facts(folder, self._result_facts(trainer))
+                    facts = self._result_facts(trainer)
+                    write_facts(folder, facts)
+                    card = model_card(facts, title=setup.name, curve=CURVE_FILE)
+                    (folder / "README.md").write_text(card, encoding="utf-8")
                     files = publish(setup.ledger, folder, LAST)
         return files
 

@@ -15,29 +15,28 @@ from hfray.models.source import ModelSource
 from hfray.models.tokenizers import save_tokenizer
 
 
-def save_model(
-    model: Any, folder: Path | None, *, tokenizer: Any, source: ModelSource | None, use_cache: bool | None
-) -> None:
+def save_model(model: Any, folder: Path | None, *, config: Any, tokenizer: Any, source: ModelSource | None) -> None:
     """Writes `model.safetensors` (or `adapter_model.safetensors`), configurations and the tokenizer.
 
-    All ranks call it, since weights may be divided among them; only those with a folder write. use_cache: of the
-    configuration, as it was before training turned it off.
+    All ranks call it, since weights may be divided among them; only those with a folder write. config: of the model, as
+    it was before training turned its cache off, or put it in 4 bits.
     """
     is_adapter = hasattr(model, "peft_config")
     state = _gathered_state(model, trainable_only=is_adapter, keep=folder is not None)
     if folder is None:
         return
     body = model.get_base_model() if is_adapter else model
-    if use_cache is not None:
-        body.config.use_cache = use_cache
+    if hasattr(config, "use_cache"):
+        body.config.use_cache = config.use_cache
     if is_adapter:
-        for config in model.peft_config.values():
-            config.base_model_name_or_path = None if source is None else source.name
-            config.revision = None if source is None else source.revision
+        for adapter in model.peft_config.values():
+            adapter.base_model_name_or_path = None if source is None else source.name
+            adapter.revision = None if source is None else source.revision
         with _named(body, source):
             model.save_pretrained(str(folder), state_dict=state, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)  # PEFT's own, with nothing in it; ours has the run
-        body.config.save_pretrained(folder / "base_config")
+        config.architectures = [type(body).__name__]
+        config.save_pretrained(folder)
     else:
         model.save_pretrained(str(folder), state_dict=state)
     for name, content in save_tokenizer(tokenizer).items():

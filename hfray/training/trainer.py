@@ -155,11 +155,9 @@ class RunTrainer(Trainer):  # type: ignore[misc]
         self._num_items = max(1, int(counted))
         return batches, None
 
-    def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
         """This micro-batch's part of the mean over all items of the optimizer step. Ranks are averaged later."""
-        own_items = num_items(inputs, shifted=self._shifted)
+        own_items = self._items.popleft()
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
         if own_items:
             loss = loss * (own_items * self.args.world_size / self._num_items)
