@@ -314,6 +314,8 @@ class TrainRun(JobRun[TrainJob]):
         type_ = tokens.columns.get("labels", "")
         if auto_model == "AutoModelForTokenClassification":
             return Head(auto_model, tokens.labels)
+        if auto_model == "AutoModelForQuestionAnswering":
+            return Head(auto_model, num_labels=2)  # where an answer starts, and where it ends
         if auto_model != "AutoModelForSequenceClassification":
             return Head(auto_model)
         if tokens.labels:

@@ -31,7 +31,10 @@ _PEFT_TASKS = {
 """Auto class to PEFT's name for what it does; a masked language model has none."""
 _NEW_HEADS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
 """Tasks whose heads are made for the labels at hand: trained whole beside an adapter, and saved with it."""
-_FREE_KEYS = frozenset({"model_type", "dtype", "architectures", "rope_parameters", "rope_scaling", "rope_theta"})
+_FREE_KEYS = frozenset({
+    "model_type", "dtype", "architectures", "rope_parameters", "rope_scaling", "rope_theta", "decoder_start_token_id",
+    "pad_token_id", "bos_token_id", "eos_token_id",
+})  # fmt: skip
 """Configuration values that a class may take without naming them among its own."""
 
 
