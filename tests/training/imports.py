@@ -4,7 +4,7 @@ import os
 
 os.environ.update({"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"})
 
-from hfray.models.quantization import import_bitsandbytes  # noqa: E402
+from hfray.models.quantization import import_bitsandbytes
 
 import_bitsandbytes()
 import deepspeed  # noqa: E402, F401
