@@ -23,7 +23,7 @@ from hfray.training.state import load_state, save_state
 
 KEY = SecretKey(b"k" * 32)
 SAVED_STEP, STEPS = 2, 4
-GLOBAL_BATCH, MICRO_BATCH, LENGTH, VOCABULARY = 12, 2, 8, 61
+GLOBAL_BATCH, ACCUMULATION, LENGTH, VOCABULARY = 12, 2, 8, 61
 _SIZE = ModelSize(10_000, 10_000, 8_000, 2_000, 2, 16, 2, VOCABULARY)
 
 
@@ -127,7 +127,7 @@ def build(case: dict[str, Any], world_size: int) -> Any:
         {"params": vectors, "lr": 3e-3, "weight_decay": 0.0},
     ]
     optimizer = _optimizer(case.get("optimizer", "adamw"), [group for group in groups if group["params"]])
-    batch = BatchShape(GLOBAL_BATCH, MICRO_BATCH, GLOBAL_BATCH // (MICRO_BATCH * world_size))
+    batch = BatchShape(GLOBAL_BATCH, micro_batch(world_size), ACCUMULATION)
     config = config_for(case["stage"], batch, _SIZE, precision=case["precision"], max_grad_norm=1.0, on_gpu=False)
     config["zero_optimization"] |= case.get("zero", {})
     config |= case.get("config", {})
@@ -136,11 +136,15 @@ def build(case: dict[str, Any], world_size: int) -> Any:
     return deepspeed.initialize(model=model, optimizer=optimizer, lr_scheduler=schedule, config=config)[0]
 
 
+def micro_batch(world_size: int) -> int:
+    return GLOBAL_BATCH // (world_size * ACCUMULATION)
+
+
 def _model(case: dict[str, Any]) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
         num_key_value_heads=2, max_position_embeddings=32, attention_dropout=case.get("dropout", 0.0),
         attn_implementation="eager",
     )  # fmt: skip
@@ -177,13 +181,13 @@ def _train(engine: Any, first: int, last: int, rank: int, world_size: int) -> li
     for step in range(first, last):
         rows = torch.randint(0, VOCABULARY, (GLOBAL_BATCH, LENGTH), generator=torch.Generator().manual_seed(step))
         total = torch.zeros(())
-        for batch in rows.split(MICRO_BATCH)[rank::world_size]:
+        for batch in rows.split(micro_batch(world_size))[rank::world_size]:
             loss = engine(input_ids=batch, labels=batch).loss
             total += loss.detach().float()
             engine.backward(loss)
             engine.step()
         torch.distributed.all_reduce(total)
-        found.append(total.item() / (GLOBAL_BATCH // MICRO_BATCH))
+        found.append(total.item() / (world_size * ACCUMULATION))
     return found
 
 
