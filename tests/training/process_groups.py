@@ -66,6 +66,8 @@ def _member(job: Job, rank: int, world_size: int, port: int, argument: Any, fold
     import torch
 
     torch.set_num_threads(1)
+    # A kernel for inference, compiled at first use: half a minute at best, and again for each path of DeepSpeed.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     # Collections, of which DeepSpeed wants many, need not look at what was imported: a second each.
     gc.freeze()
     try:

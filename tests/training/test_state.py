@@ -45,12 +45,10 @@ OTHER_STAGE = [
     case("1-after-2", 1, "bf16", **{"from": "2-bf16"}),
     case("2-lora-after-3", 2, "bf16", "lora", **{"from": "3-bf16-lora"}),
 ]
-TO_ONE = [CASES[NAMES.index(name)] for name in ("0-fp32", "1-bf16-lora", "2-bf16", "3-bf16-lora", "1-fp32-sums")]
-TO_THREE = [CASES[NAMES.index(name)] for name in ("0-bf16", "1-fp32", "2-bf16-qlora", "3-fp32", "3-bf16-lora")]
 FROM_ONE = [each for each in CASES if each["name"] in ("1-fp32", "3-bf16-lora")]
 GROUPS = [("two_to_two", name) for name in NAMES] + [
     (group, str(each["name"]))
-    for group, cases in (("two_to_one", TO_ONE), ("two_to_three", TO_THREE), ("one_to_two", FROM_ONE))
+    for group, cases in (("two_to_one", CASES), ("two_to_three", CASES), ("one_to_two", FROM_ONE))
     for each in cases
 ]
 """Which group continued which case."""
@@ -74,14 +72,14 @@ def runs(tmp_path_factory):
             found[name] = [of_rank[number] for of_rank in results]
 
     run(2, two=plan([*CASES, DROPOUT, *OTHER_OPTIMIZERS], save="two", end="two-end"))
-    run(1, one=plan(FROM_ONE, save="one", end="one-end"), two_to_one=plan(TO_ONE, begin="two", end="two-to-one"))
+    run(1, one=plan(FROM_ONE, save="one", end="one-end"), two_to_one=plan(CASES, begin="two", end="two-to-one"))
     run(
         2,
         two_to_two=plan([*CASES, DROPOUT, *OTHER_OPTIMIZERS], begin="two", end="two-to-two"),
         one_to_two=plan(FROM_ONE, begin="one", end="one-to-two"),
         other_stage=plan(OTHER_STAGE, begin="two"),
     )
-    run(3, two_to_three=plan(TO_THREE, begin="two", end="two-to-three"))
+    run(3, two_to_three=plan(CASES, begin="two", end="two-to-three"))
     return found
 
 
