@@ -4,6 +4,7 @@ the members of every group, which would take ten seconds each otherwise.
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -21,7 +22,18 @@ Job = Callable[[int, int, Any], Any]
 
 
 def run_group(job: Job, world_size: int, argument: Any, folder: Path) -> list[Any]:
-    """What `job(rank, world_size, argument)` returned on each rank, as plain JSON. job: a function of a module."""
+    """What `job(rank, world_size, argument)` returned on each rank, as plain JSON. job: a function of a module;
+    folder: a new one, for what the members have to say."""
+    codes = end_group(job, world_size, argument, folder)
+    # The first of them is to blame; the others miss it.
+    failed = [path.read_text() for path in sorted(folder.glob("error-*"), key=lambda each: each.stat().st_mtime_ns)]
+    assert not failed, failed[0]
+    assert codes == [0] * world_size
+    return [json.loads((folder / f"result-{rank}").read_text()) for rank in range(world_size)]
+
+
+def end_group(job: Job, world_size: int, argument: Any, folder: Path) -> list[int | None]:
+    """The exit codes of a group whose members may fail; `error-<rank>` in the folder says how."""
     folder.mkdir(parents=True)
     before = {name: os.environ.get(name) for name in _ENVIRONMENT}
     os.environ.update(_ENVIRONMENT)
@@ -38,10 +50,7 @@ def run_group(job: Job, world_size: int, argument: Any, folder: Path) -> list[An
             os.environ.pop(name) if value is None else os.environ.update({name: value})
     for member in members:
         member.join()
-    failed = [path.read_text() for path in sorted(folder.glob("error-*"))]
-    assert not failed, failed[0]
-    assert [member.exitcode for member in members] == [0] * world_size
-    return [json.loads((folder / f"result-{rank}").read_text()) for rank in range(world_size)]
+    return [member.exitcode for member in members]
 
 
 def _member(job: Job, rank: int, world_size: int, port: int, argument: Any, folder: Path) -> None:
@@ -57,6 +66,10 @@ def _member(job: Job, rank: int, world_size: int, port: int, argument: Any, fold
     import torch
 
     torch.set_num_threads(1)
+    # A kernel for inference, compiled at first use: half a minute at best, and again for each path of DeepSpeed.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    # Collections, of which DeepSpeed wants many, need not look at what was imported: a second each.
+    gc.freeze()
     try:
         deepspeed.init_distributed(dist_backend="gloo", verbose=False)
         result = job(rank, world_size, argument)
