@@ -227,7 +227,7 @@ class RunTrainer(Trainer):  # type: ignore[misc]
 
     def _sum_up(self) -> None:
         """Adds what all ranks have counted since."""
-        counted = self._counted.to(self.args.device)
+        counted = self._counted.to(self.args.device, copy=True)
         if dist.is_initialized():
             dist.all_reduce(counted)
         self._counted.zero_()
