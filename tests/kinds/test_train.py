@@ -1,0 +1,274 @@
+"""Training jobs from their file to the finished folder, with real workers that talk over gloo and without Ray: what is
+learned, what is left, and what happens when the workers die."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hfray.engines.batch import BatchEngine
+from hfray.errors import EngineError, HfrayError, SpecError
+from hfray.inference.predictor import Predictor
+from hfray.kinds.report import Report
+from hfray.models.load import load_model
+from hfray.spec.sections import ModelSpec
+from hfray.tasks import TASKS
+from tests.kinds.train_office import TrainOffice
+from tests.models.support import letter_tokenizer, save_model
+
+pytestmark = pytest.mark.slow
+
+CLASSES = ("cold", "warm")
+_dice = random.Random(0)
+TEXTS = ["".join(_dice.choice("abc ") for _ in range(_dice.randint(4, 30))) + "zx"[i % 3 > 0] for i in range(64)]
+LABELS = [CLASSES[i % 3 > 0] for i in range(64)]
+TRAINER = {"max_steps": 6, "per_device_train_batch_size": 2, "learning_rate": 1e-3, "logging_steps": 1}
+CLASSIFY = {"name": "text-classification"}
+
+
+@pytest.fixture
+def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainOffice]:
+    made = TrainOffice(tmp_path, monkeypatch)
+    made.write("train.parquet", text=TEXTS, label=LABELS)
+    made.write("dev.parquet", text=TEXTS[:21], label=LABELS[:21])
+    save_model(tmp_path / "model", labels=("LABEL_0", "LABEL_1"))
+    letter_tokenizer(256).save_pretrained(tmp_path / "tokenizer")
+    yield made
+
+
+def classifier(office: TrainOffice, trainer: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    return {
+        "model": {"path": str(office.folder / "model")},
+        "task": CLASSIFY,
+        "input": {part: str(office.folder / f"{name}.parquet") for part, name in PARTS.items()},
+        "trainer": TRAINER | (trainer or {}),
+        **changes,
+    }
+
+
+PARTS = {"train": "train", "validation": "dev"}
+
+
+def losses(report: Report) -> list[float | None]:
+    assert report.training is not None
+    return [point.loss for point in report.training.points]
+
+
+# -- what is learned
+
+
+def test_a_tuned_model_scores_as_its_last_evaluation_said(office: TrainOffice) -> None:
+    for method in ("full", "lora"):
+        report = office.run(restart=True, **classifier(office, method=method))
+        assert report.status == "complete"
+        assert office.facts["labels"] == list(CLASSES)
+        assert office.facts["metrics"] == report.metrics
+        rows = [{"text": text} for text in TEXTS[:21]]
+        task_class = TASKS["text-classification"]
+        loaded = load_model(ModelSpec(path=str(office.out), dtype="float32"), task_class)
+        engine = BatchEngine(loaded)
+        task = task_class(task_class.Options(name="text-classification"), loaded.processor, loaded.info)
+        results = Predictor(task, engine).predict(rows)
+        engine.close()
+        scored = task.metrics(results, LABELS[:21])
+        assert scored == {name: report.metrics[name] for name in scored}
+        assert (office.out / "training_curve.svg").is_file()
+        assert "![training curve](training_curve.svg)" in (office.out / "README.md").read_text()
+
+
+def test_losses_are_those_of_the_whole_batch_whatever_the_stage_and_the_workers(office: TrainOffice) -> None:
+    save_model(office.folder / "still", labels=CLASSES, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    still = {"model": {"path": str(office.folder / "still")}}
+    runs: dict[str, list[float | None]] = {}
+    for name, method, stage, workers, micro in (
+        ("full, alone", "full", 0, 1, 2),
+        ("full, alone, all at once", "full", 1, 1, 8),
+        ("full, two", "full", 2, 2, 2),
+        ("full, two, divided", "full", 3, 2, 4),
+        ("lora, alone", "lora", 0, 1, 2),
+        ("lora, two, divided", "lora", 3, 2, 2),
+        ("qlora, two", "qlora", 1, 2, 2),
+        ("qlora, two, divided", "qlora", 3, 2, 2),
+    ):
+        office.world_size = workers
+        changes = still | {"method": {"name": method, "dropout": 0.0} if method != "full" else "full"}
+        trainer = {"per_device_train_batch_size": micro, "max_steps": 4}
+        runs[name] = losses(
+            office.run(
+                restart=True, **classifier(office, trainer, **changes, deepspeed=stage, workers={"min": workers})
+            )
+        )
+    for name, found in runs.items():
+        method = name.partition(",")[0]
+        first = next(each for other, each in runs.items() if other.startswith(method))
+        assert found == pytest.approx(first, abs=1e-4), name
+        assert found[0] != found[1]
+
+
+def test_every_head_learns(office: TrainOffice) -> None:
+    tiny = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    words = [text.split() or ["a"] for text in TEXTS]
+    tags = [["B-X" if "x" in word else "O" for word in each] for each in words]
+    contexts = [f"the cat sat on a mat {i}" for i in range(40)]
+    office.write("tags.parquet", text=words, tags=tags)
+    office.write("numbers.parquet", text=TEXTS, label=[len(text) / 10 + 0.05 for text in TEXTS])
+    office.write("several.parquet", text=TEXTS, label=[[c for c in "abc" if c in text] for text in TEXTS])
+    office.write("targets.parquet", text=TEXTS, target=[text[:6] for text in TEXTS])
+    answers = [{"text": ["cat"], "answer_start": [4]}] * 40
+    office.write("answers.parquet", question=["what sat?"] * 40, context=contexts, answers=answers)
+    for head in ("TokenClassification", "QuestionAnswering"):
+        save_model(office.folder / head, f"AutoModelFor{head}", labels=("a", "b", "c"))
+    llama = {"config": {"model_type": "llama", "num_key_value_heads": 2, "max_position_embeddings": 128, **tiny}}
+    bert = {"config": {"model_type": "bert", "max_position_embeddings": 128, **tiny}}
+    t5 = {"model_type": "t5", "d_model": 32, "d_ff": 64, "num_layers": 2, "num_heads": 2, "d_kv": 16}
+    cases: list[tuple[str, str, dict[str, Any], dict[str, Any], set[str]]] = [
+        ("tags", "TokenClassification", {}, {"task": "token-classification"}, {"f1", "precision", "recall"}),
+        ("numbers", "model", {}, {"task": CLASSIFY}, {"pearson", "spearman"}),
+        ("several", "model", {}, {"task": CLASSIFY}, {"micro_f1", "macro_f1"}),
+        (
+            "answers",
+            "QuestionAnswering",
+            {},
+            {"task": "question-answering", "max_length": 48, "mode": {"name": "windows", "stride": 8}},
+            {"exact_match", "f1"},
+        ),
+        (
+            "targets",
+            "tokenizer",
+            {"config": {**t5, "decoder_start_token_id": 0}},
+            {"task": {"name": "summarization", "max_new_tokens": 8}},
+            {"rouge1", "rougeL"},
+        ),
+        (
+            "train",
+            "tokenizer",
+            llama,
+            {"task": "text-generation", "mode": {"name": "packed", "append_eos": False}, "max_length": 64},
+            {"perplexity"},
+        ),
+        ("train", "tokenizer", bert, {"task": "fill-mask", "max_length": 64}, {"perplexity"}),
+    ]
+    for name, model, more, changes, metrics in cases:
+        path = str(office.folder / f"{name}.parquet")
+        trainer = TRAINER | {"learning_rate": 3e-3, "max_steps": 8}
+        report = office.run(
+            restart=True,
+            model={"path": str(office.folder / model), **more},
+            input={"train": path, "validation": path},
+            trainer=trainer,
+            **changes,
+        )
+        assert report.training is not None
+        first, *_, last = [each for each in losses(report) if each is not None]
+        evaluated = report.metrics["loss"]
+        assert evaluated is not None
+        assert min(last, evaluated) < first, name
+        assert metrics <= set(report.metrics), name
+        assert report.training.tokens > 0
+        assert report.training.mfu
+
+
+# -- stopping and going on
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(office: TrainOffice) -> None:
+    spec = classifier(office, {"save_steps": 2, "max_steps": 8, "eval_steps": 4}, deepspeed=2)
+    calm = office.run(**spec)
+    weights = (office.out / "model.safetensors").read_bytes()
+    office.stop_after = 5
+    with pytest.raises(HfrayError):
+        office.run(restart=True, **spec)
+    assert not (office.out / "_SUCCESS").exists()
+    assert not (office.out / "model.safetensors").exists()
+    resumed = office.run(**spec)
+    assert resumed.training is not None
+    assert resumed.training.resumed_from == (4,)
+    assert resumed.training.world_sizes == (2, 2)
+    assert losses(resumed) == losses(calm)
+    assert resumed.metrics == calm.metrics
+    assert (office.out / "model.safetensors").read_bytes() == weights
+    assert not (office.out / "_work" / "checkpoints").exists()
+
+
+def test_another_number_of_workers_goes_on_with_the_samples_that_are_left(office: TrainOffice) -> None:
+    save_model(office.folder / "still", labels=CLASSES, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    still = {"model": {"path": str(office.folder / "still")}, "method": {"name": "lora", "dropout": 0.0}}
+    trainer = {"save_steps": 2, "weight_decay": 0.1, "lr_scheduler_type": "cosine", "warmup_steps": 2}
+    calm = office.run(**classifier(office, trainer, **still, deepspeed=0))
+    office.stop_after = 3
+    with pytest.raises(HfrayError):
+        office.run(restart=True, **classifier(office, trainer, **still, deepspeed=0))
+    office.world_size = 1
+    # Fewer workers, and ZeRO-1 in place of none.
+    resumed = office.run(**classifier(office, trainer, **still, deepspeed=1, workers={"min": 1}))
+    assert resumed.training is not None
+    assert resumed.training.world_sizes == (2, 1)
+    assert losses(resumed) == pytest.approx(losses(calm), abs=1e-4)
+    assert resumed.metrics["loss"] == pytest.approx(calm.metrics["loss"], abs=1e-4)
+
+
+def test_the_best_checkpoint_is_the_result_and_no_progress_ends_the_run(office: TrainOffice) -> None:
+    trainer = {"eval_steps": 1, "eval_strategy": "steps", "max_steps": 40, "learning_rate": 0.05}
+    spec = classifier(office, trainer | {"load_best_model_at_end": True}, early_stopping=2)
+    report = office.run(**spec)
+    facts = report.training
+    assert facts is not None
+    evaluated = {each.step: each.metrics["loss"] for each in facts.evaluations}
+    best = min(evaluated, key=lambda step: evaluated[step] or math.inf)
+    assert facts.best_step == best
+    assert facts.step == best + 2 < 40
+    assert report.metrics["loss"] == evaluated[best]
+
+
+def test_a_loss_that_is_no_number_names_its_step_and_keeps_the_checkpoint_before(office: TrainOffice) -> None:
+    trainer = {"learning_rate": 1e30, "save_steps": 1, "max_grad_norm": 0.0, "lr_scheduler_type": "constant"}
+    with pytest.raises(EngineError, match=r"the loss of step [2-6] is not a finite number.*learning_rate"):
+        office.run(**classifier(office, trainer))
+    assert not (office.out / "_SUCCESS").exists()
+    sealed = list((office.out / "_work" / "checkpoints").glob("*/*/manifest.json"))
+    assert sealed
+    failed = json.loads((office.out / "report.json").read_text())
+    assert failed["status"] == "failed"
+
+
+# -- running it again
+
+
+def test_a_finished_job_does_nothing_and_another_one_is_refused(office: TrainOffice) -> None:
+    spec = classifier(office, {"max_steps": 2})
+    office.run(**spec)
+    groups, before = office.groups, (office.out / "model.safetensors").stat().st_mtime_ns
+    assert office.run(**spec).message == "already complete: nothing to do"
+    with pytest.raises(SpecError, match=r"was begun with another job:\n.*learning_rate"):
+        office.run(**classifier(office, {"max_steps": 2, "learning_rate": 0.5}))
+    # What changes no answer may change.
+    assert office.run(**classifier(office, {"max_steps": 2, "logging_steps": 2})).status == "complete"
+    assert (office.groups, (office.out / "model.safetensors").stat().st_mtime_ns) == (groups, before)
+    tokens = office.out / "_work" / "tokens" / "train" / "_SUCCESS"
+    made = tokens.stat().st_mtime_ns
+    office.run(restart=True, **classifier(office, {"max_steps": 2, "learning_rate": 0.5}))
+    assert office.groups == groups + 1
+    assert tokens.stat().st_mtime_ns == made  # the same rows are not tokenised again
+
+
+def test_a_tokenised_folder_is_learned_from_and_must_be_of_the_same_tokenizer(office: TrainOffice) -> None:
+    office.run(**classifier(office, {"max_steps": 2}))
+    tokens = {part: str(office.out / "_work" / "tokens" / part) for part in ("train", "validation")}
+    office.out.rename(office.folder / "kept")
+    tokens = {part: path.replace("/out/", "/kept/") for part, path in tokens.items()}
+    report = office.run(**classifier(office, {"max_steps": 2}, input=tokens))
+    assert set(report.metrics) == {"loss"}  # there are no rows to answer
+    other = letter_tokenizer()
+    other.add_tokens(["more"])
+    save_model(office.folder / "other", labels=CLASSES)
+    other.save_pretrained(office.folder / "other")
+    with pytest.raises(SpecError, match=r"input\.train: the tokens were made by the tokenizer of .*fingerprint"):
+        office.run(
+            restart=True, **classifier(office, input=tokens, model={"path": str(office.folder / "other")})
+        )
