@@ -24,7 +24,7 @@ from hfray.training.state import load_state, save_state
 KEY = SecretKey(b"k" * 32)
 SAVED_STEP, STEPS = 2, 4
 GLOBAL_BATCH, ACCUMULATION, LENGTH, VOCABULARY = 12, 2, 8, 61
-_SIZE = ModelSize(10_000, 10_000, 8_000, 2_000, 2, 16, 2, VOCABULARY)
+SIZE = ModelSize(10_000, 10_000, 8_000, 2_000, 2, 16, 2, VOCABULARY)
 
 
 def run_plans(rank: int, world_size: int, plans: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -128,7 +128,7 @@ def build(case: dict[str, Any], world_size: int) -> Any:
     ]
     optimizer = _optimizer(case.get("optimizer", "adamw"), [group for group in groups if group["params"]])
     batch = BatchShape(GLOBAL_BATCH, micro_batch(world_size), ACCUMULATION)
-    config = config_for(case["stage"], batch, _SIZE, precision=case["precision"], max_grad_norm=1.0, on_gpu=False)
+    config = config_for(case["stage"], batch, SIZE, precision=case["precision"], max_grad_norm=1.0, on_gpu=False)
     config["zero_optimization"] |= case.get("zero", {})
     config |= case.get("config", {})
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))

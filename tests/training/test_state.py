@@ -14,7 +14,7 @@ from hfray.errors import DataError
 from hfray.training.manifest import MANIFEST, is_sealed, seal, unseal, verify
 from hfray.training.state import load_state, save_state
 from hfray.training.tensor_files import facts_of
-from tests.training import state_jobs
+from tests.training import state_jobs, trainer_job
 from tests.training.process_groups import end_group, run_group
 from tests.training.state_jobs import KEY, SAVED_STEP, STEPS
 
@@ -169,6 +169,19 @@ def test_nothing_in_it_is_a_pickle_and_frozen_weights_are_not_in_it(runs):
     names = {path.name for path in folder.iterdir()}
     assert names == {MANIFEST, "state.json", "rank-00000.safetensors", "rank-00001.safetensors"}
     assert all("lora_" in key for key in whole(folder))
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_the_trainer_of_transformers_goes_on_bit_for_bit(tmp_path, stage):
+    """With dropout, a schedule, and the optimizer, groups and engine that it makes itself."""
+    plan = {"stage": stage, "folder": str(tmp_path / "step"), "resume": False}
+    undisturbed = run_group(trainer_job.train, 2, plan, tmp_path / "first")
+    resumed = run_group(trainer_job.train, 2, plan | {"resume": True}, tmp_path / "second")
+    for before, after in zip(undisturbed, resumed, strict=True):
+        assert after["optimizer"] == "AdamW"
+        assert len(after["steps"]) == trainer_job.STEPS - trainer_job.SAVED_STEP
+        assert after["steps"] == {step: before["steps"][step] for step in after["steps"]}
+    assert assembled(tmp_path / "end-True") == assembled(tmp_path / "end-False")
 
 
 def test_refusals_reach_every_rank(runs, tmp_path):
