@@ -82,11 +82,11 @@ def parse(record: bytes) -> tuple[dict[str, Any], RowError | None]:
 def _value(text: str) -> Any:
     """`json.loads`, whose checks around the value itself cost as much as a short line."""
     try:
-        value, end = _SCAN(text, 0)
-    except StopIteration:  # no value begins there: a blank, or a mistake
+        value, end = _decode(text)
+    except json.JSONDecodeError:  # a blank before the value, or a mistake
         return json.loads(text)
     return value if end == len(text) else json.loads(text)
 
 
-_SCAN = json.JSONDecoder().scan_once
+_decode = json.JSONDecoder().raw_decode
 _KINDS = {list: "an array", str: "a string", int: "a number", float: "a number", bool: "a boolean", type(None): "null"}

@@ -14,7 +14,7 @@ import numpy as np
 
 from hfray.errors import RowError
 from hfray.tasks.cuts import NoProofError, special_tokens
-from hfray.tasks.lexicon import Lexicon
+from hfray.tasks.lexicon import Lexicon, lexicon_of
 from hfray.tasks.text import TextEncoder, any_cut, is_cut, surviving
 from hfray.types import Array, Ragged
 
@@ -112,8 +112,10 @@ class FlatEncoder(TextEncoder):
             return None
         backend = type(self._backend).from_str(self._backend.to_str())
         backend.no_truncation()
+        lexicon = lexicon_of(backend)
+        if lexicon is None:
+            return None
         try:
-            lexicon = Lexicon(backend)
             first, last = (ids.tobytes() for ids in special_tokens(backend)) if self._special else (b"", b"")
         except NoProofError:
             return None

@@ -114,3 +114,11 @@ class Lexicon:
             and normalized(self._backend, before + word + after) == before + alone + after
             and not self._added(alone)
         )
+
+
+def lexicon_of(backend: Any) -> Lexicon | None:
+    """The words of a tokenizer; None where it is not proved to end words at spaces. backend: as for Lexicon."""
+    try:
+        return Lexicon(backend)
+    except NoProofError:
+        return None

@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 
 from hfray.tasks import lexicon as module
 from hfray.tasks.cuts import NoProofError
-from hfray.tasks.lexicon import Lexicon
+from hfray.tasks.lexicon import Lexicon, lexicon_of
 from tests.tasks.features.test_pieces import FRAGMENTS, MADE, PLAIN_TEXTS, REFUSED, STORED, TEXTS, tokenizer
 from tests.tasks.generation_support import contexts, tokenizer_of
 
@@ -40,11 +40,8 @@ def plain_backend(name: str) -> Any:
 
 
 @lru_cache
-def lexicon_of(name: str) -> Lexicon | None:
-    try:
-        return Lexicon(plain_backend(name))
-    except NoProofError:
-        return None
+def known(name: str) -> Lexicon:
+    return Lexicon(plain_backend(name))
 
 
 def ids_of(lexicon: Lexicon, text: str) -> list[int] | None:
@@ -63,8 +60,7 @@ def whole(lexicon: Lexicon, text: str) -> list[int]:
 @given(texts=st.lists(st.one_of(SPACED, SPACED, TEXTS, PLAIN_TEXTS), max_size=6))
 def test_words_give_the_tokens_of_the_whole(name: str, texts: list[str]) -> None:
     """What one text taught is used for the next ones, and for itself."""
-    lexicon = lexicon_of(name)
-    assert lexicon is not None
+    lexicon = known(name)
     lexicon._known.clear()
     lexicon._num_strange = 0
     for text in [*texts, *texts, " ".join(texts)]:
@@ -74,8 +70,7 @@ def test_words_give_the_tokens_of_the_whole(name: str, texts: list[str]) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "gpt2", "t5-small", "clip", "llama 3", "gpt-4o", "metaspace"])
 def test_real_text_is_known_word_by_word(name: str) -> None:
-    lexicon = lexicon_of(name)
-    assert lexicon is not None
+    lexicon = known(name)
     texts = contexts("en", 40) + contexts("de", 20)
     for _ in range(2):
         made = [ids_of(lexicon, text) for text in texts]
@@ -123,6 +118,7 @@ def test_a_tokenizer_without_a_proof_has_no_lexicon() -> None:
     backend.pre_tokenizer = pre_tokenizers.Sequence([letters, byte_level])
     with pytest.raises(NoProofError, match="some signs or numbers"):
         Lexicon(backend)
+    assert lexicon_of(backend) is None
 
 
 def test_a_normalizer_that_changes_where_words_meet_is_asked() -> None:

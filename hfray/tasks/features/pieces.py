@@ -23,6 +23,7 @@ import numpy as np
 
 from hfray.errors import RowError
 from hfray.tasks.cuts import NoProofError, added_tokens, normalized, proof_of, special_tokens
+from hfray.tasks.lexicon import lexicon_of
 from hfray.types import Array
 
 _LETTERS = (
@@ -57,6 +58,7 @@ class Pieces:
         except NoProofError as error:
             self.refusal = str(error)
             return
+        self._lexicon = lexicon_of(self._backend)
         self._places = re.compile(f"{_SPACE_CUT}|{_NEWLINE_CUT}" if proof.newlines else _SPACE_CUT)
         self._any_white_space = proof.any_white_space
         added = added_tokens(self._backend)
@@ -72,6 +74,10 @@ class Pieces:
         bounds = [0, *self.cuts(text, max_chars), len(text)]
         ids = [self._first]
         for start, end in pairwise(bounds):
+            known = None if self._lexicon is None else self._lexicon.ids(text[start:end])
+            if known is not None:
+                ids.append(np.frombuffer(known, np.int32))
+                continue
             try:
                 (encoding,) = self._backend.encode_batch_fast([text[start:end]], add_special_tokens=False)
             except (KeyboardInterrupt, SystemExit, MemoryError):
