@@ -1,10 +1,11 @@
-"""The sides of the tokenising comparison, each a process of its own: prints JSON.
+"""The other sides of the tokenising comparison, each a process of its own.
 
-    raw   tokenizers' encode_batch_fast on both cores, truncation set, over the first so many bytes of text
-    map   datasets.map(batched=True, num_proc=2) over the whole corpus, from the file to Arrow files
+    raw   encode_batch_fast of tokenizers on both cores, truncation set, over the first so many bytes of text; prints
+          JSON; its clock starts when the library and the texts are loaded
+    map   datasets.map(batched=True, num_proc=2) over the whole corpus, from the file to a folder that load_from_disk
+          opens; timed from outside, from command to exit, as a job is
 
-python -m benchmarks.token_sides NAME CORPUS.jsonl BYTES. The clock starts when the library is loaded; for `raw` also
-after the texts are.
+python -m benchmarks.token_sides raw CORPUS.jsonl BYTES | map CORPUS.jsonl FOLDER
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib.resources import files
@@ -22,7 +22,7 @@ MAX_LENGTH = 512
 CALL_ROWS = 1000  # what datasets.map gives the tokenizer at once
 
 
-def raw(corpus: str, num_bytes: int) -> dict[str, float]:
+def raw(corpus: str, num_bytes: str) -> None:
     os.environ["RAYON_NUM_THREADS"] = "2"
     from tokenizers import Tokenizer
 
@@ -34,34 +34,31 @@ def raw(corpus: str, num_bytes: int) -> dict[str, float]:
     for text in _texts(corpus):
         texts.append(text)
         size += len(text.encode())
-        if size >= num_bytes:
+        if size >= int(num_bytes):
             break
     tokenizer.encode_batch_fast(texts[:100])
     started = time.perf_counter()
     for start in range(0, len(texts), CALL_ROWS):
         tokenizer.encode_batch_fast(texts[start : start + CALL_ROWS])
-    return {"bytes_per_s": size / (time.perf_counter() - started)}
+    print(json.dumps({"bytes_per_s": size / (time.perf_counter() - started)}))
 
 
-def map_(corpus: str, num_bytes: int) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ["HF_DATASETS_CACHE"] = cache
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        import datasets
-        from transformers import AutoTokenizer
+def map_(corpus: str, folder: str) -> None:
+    os.environ["HF_DATASETS_CACHE"] = f"{folder}/cache"
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    import datasets
+    from transformers import AutoTokenizer
 
-        datasets.disable_progress_bars()
-        tokenizer = AutoTokenizer.from_pretrained(MODEL)
-        size = sum(len(text.encode()) for text in _texts(corpus))
-        started = time.perf_counter()
-        data = datasets.load_dataset("json", data_files=corpus, split="train")
-        data.map(
-            lambda rows: tokenizer(rows["text"], truncation=True, max_length=MAX_LENGTH),
-            batched=True,
-            num_proc=2,
-            remove_columns=["text"],
-        )
-        return {"bytes_per_s": size / (time.perf_counter() - started)}
+    datasets.disable_progress_bars()
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    data = datasets.load_dataset("json", data_files=corpus, split="train")
+    data = data.map(
+        lambda rows: tokenizer(rows["text"], truncation=True, max_length=MAX_LENGTH),
+        batched=True,
+        num_proc=2,
+        remove_columns=["text"],
+    )
+    data.save_to_disk(f"{folder}/tokens", num_proc=2)
 
 
 def _texts(corpus: str) -> Iterator[str]:
@@ -70,7 +67,7 @@ def _texts(corpus: str) -> Iterator[str]:
             yield json.loads(line)["text"]
 
 
-SIDES: dict[str, Callable[[str, int], dict[str, float]]] = {"raw": raw, "map": map_}
+SIDES: dict[str, Callable[[str, str], None]] = {"raw": raw, "map": map_}
 
 if __name__ == "__main__":
-    print(json.dumps(SIDES[sys.argv[1]](sys.argv[2], int(sys.argv[3]))))
+    SIDES[sys.argv[1]](*sys.argv[2:])

@@ -3,6 +3,7 @@ so that `check`, `explain` and `tasks` answer at once."""
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import traceback
@@ -215,6 +216,8 @@ def main() -> None:
         bug.add_note("run it again with --debug to see where, and please report it")
         _print_error(error if debug else bug, debug=debug)
         sys.exit(HfrayError.exit_code)
+    finally:
+        gc.freeze()  # on its way out Python looks through all objects, which are many with torch and Ray: a second
 
 
 if __name__ == "__main__":

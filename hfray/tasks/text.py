@@ -2,14 +2,13 @@
 
 The tokenizer is cloned with its truncation fixed, so that two threads can encode at once; where offsets are not
 needed the faster `encode_batch_fast` is used. A batch that raises, or panics (tokenizers is Rust: a panic is a
-BaseException), is halved until the guilty text stands alone.
+BaseException), is halved until the guilty text stands alone. `tasks.flat` makes ids alone of many texts.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -19,10 +18,7 @@ import numpy as np
 
 from hfray.errors import RowError
 from hfray.tasks.base import TaskOptions
-from hfray.types import Array, Ragged, Row
-
-_FLAT_CHUNK = 64
-"""Texts whose `Encoding`s `encode_flat` keeps at once; measured from 16 to 512: fewer stay in the caches."""
+from hfray.types import Array, Row
 
 _T = TypeVar("_T")
 
@@ -107,22 +103,6 @@ class Tokens:
     truncated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class FlatTokens:
-    """Many tokenised texts or pairs in one array, special tokens included, unpadded; one list per text, in order.
-
-    ids: int32; the list of a text that failed is empty.
-    type_ids: int32, as long as `ids`; only for pairs, and only where the model takes token types.
-    truncated: bool [num_texts], whether the limit, or `max_chars` before it, cut the text.
-    errors: the number of each text that failed, and why.
-    """
-
-    ids: Ragged
-    type_ids: Ragged | None
-    truncated: Array
-    errors: dict[int, RowError]
-
-
 class TextEncoder:
     """Tokenises batches under one fixed truncation. Thread-safe."""
 
@@ -163,45 +143,13 @@ class TextEncoder:
     def encode(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> list[Tokens | RowError]:
         """One entry per text, in order. `texts` may hold lists of words (pre-split) if all of them do."""
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-        encoded = _surviving(inputs, self._encode_batch)
+        encoded = surviving(inputs, self._encode_batch)
         # Texts are many and seldom cut: one look at all of them comes before one at each.
         if any_cut(texts) or any_cut(pairs or ()) or list in map(type, texts):
             for index, each in enumerate(encoded):
-                if isinstance(each, Tokens) and _is_cut(inputs[index]):
+                if isinstance(each, Tokens) and is_cut(inputs[index]):
                     encoded[index] = replace(each, truncated=True)
         return encoded
-
-    def encode_flat(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> FlatTokens:
-        """The fast way to ids alone: no object per text outlives its chunk, and no offsets are computed.
-
-        Not for an encoder with a stride, whose further windows it would lose.
-        """
-        if self._stride:
-            raise ValueError("encode_flat gives one window per text; this encoder has a stride")
-        inputs: list[Any] = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-        with_types = pairs is not None and self._uses_type_ids
-        ids, type_ids, lengths = array("i"), array("i"), array("q", [0])
-        truncated = np.zeros(len(inputs), bool)
-        errors: dict[int, RowError] = {}
-        for start in range(0, len(inputs), _FLAT_CHUNK):
-            encodings = _surviving(inputs[start : start + _FLAT_CHUNK], self._encodings)
-            for index, encoding in enumerate(encodings, start):
-                if isinstance(encoding, RowError):
-                    errors[index] = encoding
-                    lengths.append(0)
-                    continue
-                token_ids = encoding.ids
-                lengths.append(len(token_ids))
-                ids.fromlist(token_ids)
-                if with_types:
-                    type_ids.fromlist(encoding.type_ids)
-                if len(token_ids) >= self._full_length and len(encoding.overflowing) > 0:
-                    truncated[index] = True
-        if any_cut(texts) or any_cut(pairs or ()):
-            truncated |= [index not in errors and _is_cut(each) for index, each in enumerate(inputs)]
-        offsets = np.cumsum(np.frombuffer(lengths, np.int64))
-        types = Ragged(np.frombuffer(type_ids, np.int32), offsets) if with_types else None
-        return FlatTokens(Ragged(np.frombuffer(ids, np.int32), offsets), types, truncated, errors)
 
     def model_inputs(self, tokens: Tokens) -> dict[str, Array]:
         """The item inputs of a text: `input_ids`, and `token_type_ids` where the model takes them."""
@@ -216,7 +164,7 @@ class TextEncoder:
         return [self._tokens(encoding) for encoding in self._encodings(inputs, offsets=self._offsets)]
 
     def _encodings(self, inputs: list[Any], *, offsets: bool = False) -> list[Any]:
-        """What the backend makes of the inputs; without one, the same of what `encode_flat` reads."""
+        """What the backend makes of the inputs; without one, the same of what `FlatEncoder` reads."""
         if self._backend is None:
             return [
                 SimpleNamespace(
@@ -266,7 +214,7 @@ class TextEncoder:
         return Tokens(ids, type_ids, truncated=truncated)
 
 
-def _surviving(inputs: list[Any], encode_batch: Callable[[list[Any]], list[_T]]) -> list[_T | RowError]:
+def surviving(inputs: list[Any], encode_batch: Callable[[list[Any]], list[_T]]) -> list[_T | RowError]:
     """What `encode_batch` makes of the inputs; of one that makes it raise, or panic, a RowError TokenizerFailure."""
     if not inputs:
         return []
@@ -279,10 +227,10 @@ def _surviving(inputs: list[Any], encode_batch: Callable[[list[Any]], list[_T]])
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             return [RowError(f"the tokenizer failed: {reason[:300]}", type="TokenizerFailure")]
         middle = len(inputs) // 2
-        return _surviving(inputs[:middle], encode_batch) + _surviving(inputs[middle:], encode_batch)
+        return surviving(inputs[:middle], encode_batch) + surviving(inputs[middle:], encode_batch)
 
 
-def _is_cut(text: Any) -> bool:
+def is_cut(text: Any) -> bool:
     """Whether `max_chars` cut a text, one of a pair, or one of a list of words."""
     return any_cut(text) if isinstance(text, tuple | list) else isinstance(text, CutText)
 

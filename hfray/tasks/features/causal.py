@@ -17,7 +17,8 @@ from hfray.errors import RowError, SpecError
 from hfray.tasks.features.base import FeatureOptions, Features
 from hfray.tasks.features.packing import Packer
 from hfray.tasks.features.pieces import Pieces
-from hfray.tasks.text import CutText, TextEncoder, text_of
+from hfray.tasks.flat import FlatEncoder
+from hfray.tasks.text import CutText, text_of
 from hfray.types import Array, Examples, Ragged, Row
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Packed(Features):
             raise SpecError("mode packed needs max_length: the number of tokens of each packed sequence")
         self._end = np.array([tokenizer.eos_token_id] if must_append_eos(tokenizer, options) else [], np.int32)
         self._packer = Packer(options.strategy, max_length, pad_id(tokenizer))
-        self._encoder = TextEncoder(tokenizer, None)
+        self._encoder = FlatEncoder(tokenizer, None)
         self._check = options.model_copy(update={"max_chars": sys.maxsize}) if self._splits else options
 
     def encode(self, rows: Sequence[Row]) -> Examples:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from hfray.errors import RowError
 from hfray.tasks.features.base import Features
 from hfray.tasks.features.sequences import SequenceOptions, Sequences
-from hfray.tasks.text import TextEncoder, text_of
+from hfray.tasks.flat import FlatEncoder
+from hfray.tasks.text import text_of
 from hfray.types import Examples, Row
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Pair(Features):
         super().__init__(options, tokenizer, max_length, present)
         token_types = "token_type_ids" in tokenizer.model_input_names
         self._sequences = Sequences(options, tokenizer, max_length, present, token_types=token_types)
-        self._encoder = TextEncoder(tokenizer, max_length, truncation=options.truncation)
+        self._encoder = FlatEncoder(tokenizer, max_length, truncation=options.truncation)
 
     def encode(self, rows: Sequence[Row]) -> Examples:
         errors: dict[int, RowError] = {}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from hfray.errors import RowError
 from hfray.tasks.features.base import Features
 from hfray.tasks.features.sequences import SequenceOptions, Sequences
-from hfray.tasks.text import TextEncoder, text_of
+from hfray.tasks.flat import FlatEncoder
+from hfray.tasks.text import text_of
 from hfray.types import Examples, Row
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Plain(Features):
     ) -> None:
         super().__init__(options, tokenizer, max_length, present)
         self._sequences = Sequences(options, tokenizer, max_length, present)
-        self._encoder = TextEncoder(tokenizer, max_length)
+        self._encoder = FlatEncoder(tokenizer, max_length)
 
     def encode(self, rows: Sequence[Row]) -> Examples:
         errors: dict[int, RowError] = {}

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from hfray.errors import RowError, SpecError
 from hfray.tasks.features.base import FeatureOptions, Features
+from hfray.tasks.flat import FlatEncoder, FlatTokens
 from hfray.tasks.languages import (
     examples,
     known_code,
@@ -24,7 +25,7 @@ from hfray.tasks.languages import (
     marian_prefix,
     sentence_prefix,
 )
-from hfray.tasks.text import FlatTokens, TextEncoder, text_of
+from hfray.tasks.text import text_of
 from hfray.types import Array, Examples, Ragged, Row
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Seq2Seq(Features):
             tokenizer.src_lang = _code(options, "source_language", codes)
             tokenizer.tgt_lang = _code(options, "target_language", codes)
         self._prefix = _prefix(options, tokenizer, codes) if options.prefix is None else options.prefix
-        self._encoder = TextEncoder(tokenizer, max_length)
+        self._encoder = FlatEncoder(tokenizer, max_length)
         self._target_encoder = _target_encoder(tokenizer, options.max_target_length or max_length, codes)
 
     def encode(self, rows: Sequence[Row]) -> Examples:
@@ -101,14 +102,14 @@ class _TargetSide:
         return self._tokenizer(text_target=text, **settings)
 
 
-def _target_encoder(tokenizer: Any, max_length: int | None, codes: Mapping[str, int]) -> TextEncoder:
+def _target_encoder(tokenizer: Any, max_length: int | None, codes: Mapping[str, int]) -> FlatEncoder:
     if getattr(tokenizer, "backend_tokenizer", None) is None:
-        return TextEncoder(_TargetSide(tokenizer), max_length)
+        return FlatEncoder(_TargetSide(tokenizer), max_length)
     if not codes:
-        return TextEncoder(tokenizer, max_length)
+        return FlatEncoder(tokenizer, max_length)
     # The side is a state of the tokenizer, and the encoder a clone of it.
     tokenizer.set_tgt_lang_special_tokens(tokenizer.tgt_lang)
-    encoder = TextEncoder(tokenizer, max_length)
+    encoder = FlatEncoder(tokenizer, max_length)
     tokenizer.set_src_lang_special_tokens(tokenizer.src_lang)
     return encoder
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from hfray.errors import RowError, SpecError
 from hfray.tasks.features.labels import TextLabelOptions, TextLabels
-from hfray.tasks.text import FlatTokens
+from hfray.tasks.flat import FlatTokens
 from hfray.types import Array, Column, Examples, Ragged, Row
 
 if TYPE_CHECKING:

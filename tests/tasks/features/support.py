@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from tokenizers import Tokenizer
 
 from hfray.tasks.features.base import Features
 from hfray.types import Column, Examples, Ragged
@@ -25,6 +26,13 @@ class Panicking:
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
+
+    @classmethod
+    def from_str(cls, text: str) -> Panicking:
+        return cls(Tokenizer.from_str(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
 
     def encode_batch_fast(self, inputs: Sequence[Any], **settings: Any) -> Any:
         return self._checked(self._backend.encode_batch_fast, inputs, **settings)

@@ -16,7 +16,7 @@ from transformers import GPT2Tokenizer
 
 from hfray.errors import SpecError
 from hfray.tasks.features.causal import Packed
-from hfray.tasks.text import TextEncoder
+from hfray.tasks.flat import FlatEncoder
 from hfray.types import Examples
 from tests.conftest import SHARED_DATA
 from tests.models.support import letter_tokenizer
@@ -192,13 +192,13 @@ def test_many_long_texts_are_tokenised_a_few_at_a_time(monkeypatch: pytest.Monke
     monkeypatch.setattr("hfray.tasks.features.causal.CALL_CHARS", 10)
     texts = ["one two", None, "three", "four", "five six seven eight", "nine"]
     calls: list[list[str]] = []
-    encode_flat = TextEncoder.encode_flat
+    encode_flat = FlatEncoder.encode_flat
 
-    def counted(encoder: TextEncoder, texts: list[str]) -> Any:
+    def counted(encoder: FlatEncoder, texts: list[str]) -> Any:
         calls.append(texts)
         return encode_flat(encoder, texts)
 
-    monkeypatch.setattr(TextEncoder, "encode_flat", counted)
+    monkeypatch.setattr(FlatEncoder, "encode_flat", counted)
     examples = encoded(packed(gpt2()), texts)
     assert [each for each in calls if each] == [["one two"], ["three", "four"], ["five six seven eight"], ["nine"]]
     assert examples.rows.tolist() == [0, 2, 3, 4, 5]

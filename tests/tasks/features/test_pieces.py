@@ -17,7 +17,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
 from hfray.errors import RowError
-from hfray.tasks.features.pieces import Pieces, _alternatives
+from hfray.tasks.features.pieces import Pieces
 from tests.conftest import SHARED_DATA
 from tests.tasks.generation_support import contexts, tokenizer_of
 from tests.tasks.support import bert_tokenizer, roberta_tokenizer
@@ -283,12 +283,6 @@ def test_a_tokenizer_without_a_proof_is_refused_with_the_reason() -> None:
 @pytest.mark.slow
 def test_a_short_text_needs_no_proof() -> None:
     assert pieces_of("phi-3-mini").cuts("some words", 20) == []
-
-
-def test_alternatives_are_told_apart_outside_groups_and_classes() -> None:
-    assert _alternatives(r"(?i:'s|'t)|[|(]+|\||a(b|(c|d))| ?\p{L}+") == [
-        "(?i:'s|'t)", "[|(]+", r"\|", "a(b|(c|d))", r" ?\p{L}+",
-    ]  # fmt: skip
 
 
 MEASURE = """
