@@ -15,6 +15,7 @@ from hfray.data.columns import Columns
 from hfray.data.ledger import Ledger
 from hfray.data.plan import Plan
 from hfray.errors import SpecError
+from hfray.kinds.engines import choose_engine
 from hfray.kinds.rows import columns_of, where_of
 from hfray.models.info import check_model, model_info
 from hfray.models.load import load_processor
@@ -30,7 +31,7 @@ class Checked:
     """What the checks found out and the run needs again."""
 
     job: ScoreJob
-    """Resolved: hub revisions are commits."""
+    """Resolved: hub revisions are commits, the engine is chosen."""
     source: ModelSource
     task_class: type[Task]
     task: Task
@@ -57,6 +58,7 @@ def check_job(job: ScoreJob) -> Checked:
     own = labels if adapter is not None else None
     info = model_info(source, config, tokenizer=processor.tokenizer, labels=own)
     task = task_class(job.task, processor, info)
+    job = job.model_copy(update={"engine": choose_engine(job, config)})
     return Checked(_pinned(job, source, adapter), source, task_class, task, labels and tuple(labels))
 
 

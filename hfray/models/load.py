@@ -242,7 +242,7 @@ def _reason(error: Exception) -> str:
 
 
 def _scalar(parameter: Any, *, exp: bool = False) -> float | None:
-    if parameter is None:
+    if not isinstance(parameter, torch.Tensor):  # of Cohere's decoders it is a plain number, and another thing
         return None
     value = parameter.detach().float().reshape(-1)[0]
     return float(value.exp() if exp else value)

@@ -146,6 +146,21 @@ class BatchEngineSpec(Strict):
     """Items of one batch."""
 
 
+class ContinuousEngineSpec(Strict):
+    """Texts join and leave a running batch between steps; for decoder-only generation."""
+
+    name: Literal["continuous"]
+    """The engine."""
+    cache_gb: Annotated[float, Field(gt=0)] | Literal["auto"] = operational("auto")
+    """Memory for keys and values, in GiB; `auto` is four fifths of what is free on a GPU, on a CPU a quarter of it, but
+    no more than 1 GiB or 16,384 tokens. What does not fit waits, or is computed again."""
+    max_step_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = operational("auto")
+    """Tokens fed to the model at once: one of each running text, and pieces of prompts; `auto` is 256 on a CPU and
+    4,096 on a GPU, halved when memory runs out."""
+    max_running: Annotated[int, Field(ge=1)] | Literal["auto"] = operational("auto")
+    """Texts in the batch at once; `auto` is 64 on a CPU and 256 on a GPU."""
+
+
 class FakeEngineSpec(Strict):
     """No model: answers made from a digest of the input, for tests and scale runs."""
 
@@ -156,7 +171,8 @@ class FakeEngineSpec(Strict):
 
 
 EngineSpec = Annotated[
-    Annotated[BatchEngineSpec | FakeEngineSpec, Field(discriminator="name")], BeforeValidator(_as_batch_engine)
+    Annotated[BatchEngineSpec | ContinuousEngineSpec | FakeEngineSpec, Field(discriminator="name")],
+    BeforeValidator(_as_batch_engine),
 ]
 """Which engine; one without a name is `batch`."""
 

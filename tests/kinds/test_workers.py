@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +26,7 @@ from hfray.data.listing import list_files
 from hfray.data.parts import decode_part
 from hfray.data.plan import Plan
 from hfray.engines.batch import BatchEngine
+from hfray.engines.continuous.engine import ContinuousEngine
 from hfray.engines.fake import FakeEngine
 from hfray.errors import EngineError, HfrayError
 from hfray.inference.receipt import Receipt, ShardFailure, Tick
@@ -29,7 +34,8 @@ from hfray.inference.worker import ShardWorker
 from hfray.kinds.check import check_job
 from hfray.kinds.workers import WorkerFactory
 from hfray.spec.score import ScoreJob
-from tests.models.support import save_model
+from hfray.types import Generated, GenerationParams, Item
+from tests.models.support import save_decoder, save_model
 
 TEXTS = [f"text {number}" for number in range(25)]
 
@@ -146,3 +152,80 @@ def test_a_model_that_is_gone_on_the_workers_machine_is_said(tmp_path: Path, mod
     with pytest.raises(HfrayError, match=r"model"):
         factory(each.ticks.append, each.facts.append).score(0)
     assert not each.ledger.has_part(0)
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_decoder(tmp_path_factory.mktemp("decoder"))
+
+
+def generation(folder: Path, decoder: Path, **changes: Any) -> Site:
+    """The site's 25 texts as prompts; lengths differ, because [SEP] ends some."""
+    folder.mkdir()
+    spec: dict[str, Any] = {
+        "task": {"name": "text-generation", "max_new_tokens": 20},
+        "model": {"path": str(decoder), "dtype": "float32"},
+        "input": {"path": str(folder / "in.parquet"), "columns": {"prompt": "body"}},
+    }
+    return site(folder, decoder, **spec | changes)
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 1.3, "num_return_sequences": 2}], ids=["greedy", "sampled"])
+def test_both_engines_write_the_same_text(tmp_path: Path, decoder: Path, sampling: dict[str, Any]) -> None:
+    """Whatever shares the batch: one writes shard by shard, the other two at once, with too little cache for both."""
+    task = {"name": "text-generation", "max_new_tokens": 70, **sampling}
+    one = generation(tmp_path / "one", decoder, task=task, engine={"name": "batch"})
+    with one.worker() as worker:
+        for shard in range(3):
+            receipt_of(worker.score(shard))
+    tight = {"name": "continuous", "cache_gb": 300_000 / 2**30, "max_step_tokens": 24}
+    other = generation(tmp_path / "other", decoder, task=task, engine=tight)
+    with other.worker() as worker, ThreadPoolExecutor(2) as threads:
+        receipts = list(threads.map(worker.score, [2, 0, 1]))
+        engine = worker.predictor.engine
+        assert isinstance(engine, ContinuousEngine)
+        assert engine.scheduler.preemptions > 0
+    assert [receipt_of(each).failed for each in receipts] == [0, 0, 0]
+    for shard in range(3):
+        assert other.ledger.read_part(shard) == one.ledger.read_part(shard)
+    texts = [row["result"] for shard in range(3) for row in one.rows(shard)]
+    assert len({str(text) for text in texts}) > 15
+
+
+def test_a_batch_does_not_drain_where_a_shard_ends(tmp_path: Path, decoder: Path) -> None:
+    """The engine is held until both shards are queued, so that nothing depends on which thread is faster."""
+    each = generation(tmp_path / "job", decoder, engine={"name": "continuous", "max_running": 6})
+    queued = threading.Event()
+
+    def hold(tokens: Any) -> bool:
+        queued.wait(60)
+        return False
+
+    with each.worker() as worker, ThreadPoolExecutor(2) as threads:
+        engine = worker.predictor.engine
+        assert isinstance(engine, ContinuousEngine)
+        gate = Item("causal", {"input_ids": np.array([5])}, Generated(), GenerationParams(max_new_tokens=1, stop=hold))
+        held = engine.submit([gate])
+        mixed: list[set[int]] = []
+        real = engine._runner.step
+
+        def step(slices: Any, fresh: Any) -> Any:
+            mixed.append({id(each.sequence.receiver._request) for each in slices if each.sequence.params.stop is None})
+            return real(slices, fresh)
+
+        engine._runner.step = step  # type: ignore[method-assign]
+        answers = [threads.submit(worker.score, shard) for shard in (0, 1)]
+        while engine.stats.items < 1 + 10 + 10:
+            time.sleep(0.005)
+        queued.set()
+        for answer in answers:
+            assert receipt_of(answer.result()).failed == 0
+        held.result()
+    assert any(len(requests) == 2 for requests in mixed)
+
+
+def test_a_model_that_the_engine_cannot_run_is_said_before_it_is_reported(tmp_path: Path, decoder: Path) -> None:
+    each = generation(tmp_path / "job", decoder, engine={"name": "continuous", "cache_gb": 1e-6})
+    with pytest.raises(EngineError, match="the key-value cache needs"):
+        each.factory(each.ticks.append, each.facts.append).score(0)
+    assert each.facts == []

@@ -51,7 +51,7 @@ class ContinuousEngine:
 
     cache_bytes: most bytes of keys and values; "auto": a share of the free memory. max_step_tokens: most tokens fed to
     the model at once, decodes and pieces of prompts together. max_running: most sequences with a place in the batch.
-    Raises SpecError for a model that cannot be run so.
+    device_share: how much of a GPU is this worker's. Raises SpecError for a model that cannot be run so.
     """
 
     def __init__(
@@ -62,13 +62,17 @@ class ContinuousEngine:
         max_step_tokens: int | Literal["auto"] = "auto",
         max_running: int | Literal["auto"] = "auto",
         block_tokens: int = BLOCK_TOKENS,
+        device_share: float = 1.0,
     ) -> None:
         cpu = loaded.device.type == "cpu"
         running = (CPU_RUNNING if cpu else GPU_RUNNING) if max_running == "auto" else max_running
         tokens = (CPU_STEP_TOKENS if cpu else GPU_STEP_TOKENS) if max_step_tokens == "auto" else max_step_tokens
         self.stats = EngineStats()
         self._runner = Runner(
-            loaded, cache_bytes=None if cache_bytes == "auto" else cache_bytes, block_tokens=block_tokens
+            loaded,
+            cache_bytes=None if cache_bytes == "auto" else cache_bytes,
+            block_tokens=block_tokens,
+            device_share=device_share,
         )
         self.cache = BlockCache(self._runner.num_blocks, block_tokens)
         self.scheduler = Scheduler(self.cache, max_step_tokens=max(tokens, running), max_running=running)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 
 from hfray.engines.base import Finish, Outputs, Token
@@ -91,7 +91,7 @@ class TokenStream:
     def fail(self, error: EngineError) -> None:
         self._put(error)
 
-    async def read(self) -> AsyncIterator[Token]:
+    async def read(self) -> AsyncGenerator[Token, None]:
         """Raises ItemError or EngineError; leaving early cancels the sequence."""
         try:
             while True:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Many
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,13 +17,14 @@ from hfray.engines.continuous.proof import (
     observe_layers,
     position_limit,
     proof_tokens,
+    refuse,
     takes,
 )
 from hfray.engines.continuous.sampler import Sampler
 from hfray.engines.continuous.scheduler import Slice
 from hfray.engines.continuous.sequence import Sequence
 from hfray.engines.continuous.step import Step
-from hfray.engines.failures import is_out_of_memory, vocab_size
+from hfray.engines.failures import is_device_lost, is_out_of_memory, vocab_size
 from hfray.errors import EngineError
 from hfray.models.load import LoadedModel
 from hfray.types import GenerationParams
@@ -33,18 +34,24 @@ CPU_LEAST_TOKENS = 16384
 CPU_SHARE = 0.25  # of the memory that is free
 GPU_SHARE = 0.8
 PROOF_BLOCKS = 2
+T = TypeVar("T")
 
 
 class Runner:
     """Switches the model to block-wise attention for as long as it lives; `close` switches it back.
 
-    cache_bytes: most bytes of keys and values; "auto" takes a share of the memory that is free. Raises SpecError for
-    a model that cannot be run so, EngineError where not even one block fits.
+    cache_bytes: most bytes of keys and values; None takes a share of the memory that is free, and of a GPU that other
+    workers use too no more than `device_share`. Raises SpecError for a model that cannot be run so, EngineError where
+    not even one block fits.
     """
 
-    def __init__(self, loaded: LoadedModel, *, cache_bytes: int | None, block_tokens: int) -> None:
+    def __init__(
+        self, loaded: LoadedModel, *, cache_bytes: int | None, block_tokens: int, device_share: float = 1.0
+    ) -> None:
         self.block_tokens = block_tokens
+        self._device_share = device_share
         self.num_blocks = 0
+        self._tensors: Any = None
         self._loaded = loaded
         self._model = loaded.model
         base = self._model.get_base_model() if hasattr(self._model, "get_base_model") else self._model
@@ -60,10 +67,10 @@ class Runner:
             wanted = base(input_ids=prompt, use_cache=False).logits[0, [end - 1 for end in self._proof_ends]]
             base.set_attn_implementation(NAME)
             with self._closed_on_error():
-                layers = observe_layers(base, prompt)
+                layers = self._answered(lambda: observe_layers(base, prompt))
                 self.bytes_per_token = sum(layer.bytes_per_token for layer in layers.values())
                 self._tensors = self._allocate(layers, self._cache_bytes(cache_bytes))
-                check_scores(base, wanted, self._proof(prompt[0].tolist()))
+                check_scores(base, wanted, self._answered(lambda: self._proof(prompt[0].tolist())))
 
     def close(self) -> None:
         """The model attends as before; the cache is freed."""
@@ -96,7 +103,9 @@ class Runner:
         if wanted is not None:
             return wanted
         if self._loaded.device.type == "cuda":
-            return int(torch.cuda.mem_get_info(self._loaded.device)[0] * GPU_SHARE)
+            free, total = torch.cuda.mem_get_info(self._loaded.device)
+            ours = total * self._device_share - torch.cuda.memory_reserved(self._loaded.device)
+            return max(0, int(min(free, ours) * GPU_SHARE))
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return min(int(free * CPU_SHARE), max(CPU_CACHE_BYTES, CPU_LEAST_TOKENS * self.bytes_per_token))
 
@@ -128,6 +137,15 @@ class Runner:
             )
             start = end
         return torch.cat(found)
+
+    def _answered(self, run: Callable[[], T]) -> T:
+        """What the model's forward gives; one that fails over packed rows is refused."""
+        try:
+            return run()
+        except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+            if is_out_of_memory(error) or is_device_lost(error):
+                raise
+            raise refuse(self._base, f"it fails over packed rows: {' '.join(str(error).split())[:200]}") from error
 
     @contextmanager
     def _closed_on_error(self) -> Iterator[None]:

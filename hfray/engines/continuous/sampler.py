@@ -43,7 +43,8 @@ class Sampler:
             for warper in warpers(params):
                 warped = warper(None, warped)
             for number, row in enumerate(rows):
-                drawn[row] = self._state(sequences[row]).noise(None, warped[number : number + 1])[0].argmax()
+                noise: Any = self._state(sequences[row]).noise
+                drawn[row] = noise(None, warped[number : number + 1])[0].argmax()
         # The largest is NaN where any score is.
         return [token if fine else None for token, fine in zip(drawn.tolist(), best.isfinite().tolist(), strict=True)]
 
