@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator
 from collections.abc import Sequence as Many
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -184,7 +185,7 @@ class ContinuousEngine:
             sequence.suspect = False
             self._accept(sequence, token)
 
-    def _accept(self, sequence: Sequence, token: int | None) -> None:
+    def _accept(self, sequence: Sequence, token: Token | None) -> None:
         if token is None:
             self.scheduler.remove(sequence, forget=True)
             problem = ItemError("the model's scores are not finite numbers", type="NonFiniteOutput")
@@ -192,7 +193,7 @@ class ContinuousEngine:
             return
         self.stats.generated_tokens += 1
         try:
-            finish = sequence.append(token)
+            finish = sequence.append(token.id, token.scores)
         except Exception as error:
             self.scheduler.remove(sequence)
             sequence.receiver.done(model_failure(error))
@@ -200,7 +201,7 @@ class ContinuousEngine:
         if finish is not None:
             self.scheduler.remove(sequence)
             self.stats.computed_items += 1
-        sequence.receiver.token(token, finish)
+        sequence.receiver.token(replace(token, finish=finish))
         if finish is not None:
             sequence.receiver.done(sequence.output(finish))
 

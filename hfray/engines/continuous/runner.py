@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from hfray.engines.base import Token
 from hfray.engines.continuous.attention import NAME, BlockTensors, attending
 from hfray.engines.continuous.proof import (
     check_architecture,
@@ -77,7 +78,7 @@ class Runner:
         self._base.set_attn_implementation(self._own_attention)
         self._tensors = None
 
-    def step(self, slices: Many[Slice], fresh: list[int]) -> list[tuple[Sequence, int | None]]:
+    def step(self, slices: Many[Slice], fresh: list[int]) -> list[tuple[Sequence, Token | None]]:
         """The next token of each sequence that has one; None where the model's scores are not finite numbers.
 
         fresh: blocks that have new owners.
@@ -161,7 +162,7 @@ class _Nobody:
 
     cancelled = False
 
-    def token(self, token: int, finish: Any) -> None:
+    def token(self, token: Any) -> None:
         pass
 
     def done(self, output: Any) -> None:
