@@ -18,7 +18,7 @@ Finish = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class TokenScores:
-    """Log-probabilities of one step, under the model alone: of the token taken, and of the likeliest ones, best first."""
+    """Log-probabilities of one step, under the model alone: of the token taken, and of the likeliest, best first."""
 
     logprob: float
     top_ids: tuple[int, ...] = ()

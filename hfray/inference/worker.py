@@ -116,7 +116,8 @@ class ShardWorker:
 
     def _read(self, shard: Shard) -> SelectedRows:
         task = self.predictor.task
-        return self._reader.read(shard, {*task.columns, *task.optional_columns})
+        wanted = {*task.columns, *task.optional_columns, *task.required_columns(task.options)}
+        return self._reader.read(shard, wanted)
 
     def _predict(
         self, predictor: Predictor, source: SelectedRows, wanted: Sequence[int]

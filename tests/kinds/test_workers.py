@@ -229,3 +229,18 @@ def test_a_model_that_the_engine_cannot_run_is_said_before_it_is_reported(tmp_pa
     with pytest.raises(EngineError, match="the key-value cache needs"):
         each.factory(each.ticks.append, each.facts.append).score(0)
     assert each.facts == []
+
+
+def test_rows_set_options_in_columns_of_their_own(tmp_path: Path, decoder: Path) -> None:
+    task = {"name": "text-generation", "row_options": ["max_new_tokens"], "logprobs": 1}
+    folder = tmp_path / "job"
+    columns = {"prompt": "body", "max_new_tokens": "n"}
+    each = generation(folder, decoder, task=task, input={"path": str(folder / "in.parquet"), "columns": columns})
+    with each.worker() as worker:
+        assert receipt_of(worker.score(0)).error_types == {"BadOption": 1}
+    rows = each.rows(0)
+    assert rows[0]["error"]["message"].startswith("max_new_tokens: ")
+    for row in rows[1:]:
+        result, asked = row["result"], row["max_new_tokens"]
+        assert result["completion_tokens"] == asked or result["finish"] == "stop"
+        assert len(result["logprobs"]) == result["completion_tokens"] - (result["finish"] == "stop")

@@ -7,14 +7,8 @@ from pydantic import ValidationError
 
 from hfray.errors import DataError, SpecError
 from hfray.tasks.base import ModelInfo
-from hfray.tasks.generation import (
-    GenerationOptions,
-    Seq2SeqOptions,
-    exact_match,
-    first_texts,
-    generation_params,
-    text_references,
-)
+from hfray.tasks.generation import exact_match, first_texts, text_references
+from hfray.tasks.generation_options import GenerationOptions, Seq2SeqOptions, generation_params
 
 
 class _Tokenizer:
