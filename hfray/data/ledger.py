@@ -29,7 +29,16 @@ DRAFTS = "_work/drafts"
 """Of a job with two phases: all that the first one leaves for the second."""
 ERRORS = "_work/errors"
 """Failed rows of a kind of job whose parts do not hold them, a file for each shard that has some."""
-WRITTEN_FILES = (SUCCESS, "errors.parquet", "report.json", "report.html", "spec.yaml", "tokens.json")
+WRITTEN_FILES = (
+    SUCCESS,
+    "errors.parquet",
+    "report.json",
+    "report.html",
+    "spec.yaml",
+    "tokens.json",
+    "output.jsonl",
+    "error.jsonl",
+)
 WORK_FOLDERS = ("_work/receipts", DRAFTS, ERRORS)
 
 

@@ -17,6 +17,7 @@ from hfray.data.plan import Plan
 from hfray.errors import SpecError
 from hfray.kinds.engines import choose_engine
 from hfray.kinds.rows import columns_of, where_of
+from hfray.kinds.tasks import make_task
 from hfray.models.info import check_model, model_info
 from hfray.models.load import load_processor
 from hfray.models.source import ModelSource, resolve_source
@@ -57,7 +58,7 @@ def check_job(job: ScoreJob) -> Checked:
     # The task compares the job's labels with the head's own, unless an adapter brings another head.
     own = labels if adapter is not None else None
     info = model_info(source, config, tokenizer=processor.tokenizer, labels=own)
-    task = task_class(job.task, processor, info)
+    task = make_task(job, processor, info)
     job = job.model_copy(update={"engine": choose_engine(job, config)})
     return Checked(_pinned(job, source, adapter), source, task_class, task, labels and tuple(labels))
 
@@ -74,7 +75,12 @@ def check_columns(checked: Checked, plan: Plan) -> Columns:
     """The renaming, with every column there that task, `where` and `metrics` need. Raises SpecError."""
     job = checked.job
     columns = columns_of(job, plan)
-    columns.require(checked.task_class.required_columns(job.task), f"task {job.task.name}")
+    columns.require(checked.task.required_columns(job.task), f"task {job.task.name}")
+    if job.input.format == "openai-batch" and len(plan.indexes) > 1:
+        raise SpecError(
+            f"input.path: {len(plan.indexes)} batch files, whose answers would be in one; make a job of each, as "
+            "OpenAI makes a batch of each"
+        )
     if job.metrics is not None:
         columns.require([job.metrics.label], "metrics.label")
     return columns

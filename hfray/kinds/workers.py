@@ -17,6 +17,7 @@ from hfray.inference.worker import ShardWorker
 from hfray.kinds.check import Checked
 from hfray.kinds.engines import make_engine
 from hfray.kinds.rows import row_reader
+from hfray.kinds.tasks import make_task
 from hfray.spec.sections import FakeEngineSpec
 
 
@@ -60,13 +61,13 @@ class WorkerFactory:
             config = load_config(source)
             info = model_info(source, config, tokenizer=processor.tokenizer, labels=self._labels)
             fake = FakeEngine(num_labels=len(info.labels), seconds_per_item=self._job.engine.seconds_per_item)
-            return Predictor(task_class(self._job.task, processor, info), fake, seed=self._job.seed)
+            return Predictor(make_task(self._job, processor, info), fake, seed=self._job.seed)
         from hfray.models.load import load_model
 
         model = load_model(self._job.model, task_class, labels=self._labels, source=source)
         engine = make_engine(self._job, model)
         loaded(model.facts.as_dict())
-        return Predictor(task_class(self._job.task, model.processor, model.info), engine, seed=self._job.seed)
+        return Predictor(make_task(self._job, model.processor, model.info), engine, seed=self._job.seed)
 
 
 def _no_predictor() -> Predictor:

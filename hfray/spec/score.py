@@ -72,6 +72,16 @@ class ScoreJob(Strict):
         return self
 
     @model_validator(mode="after")
+    def _check_batch(self) -> ScoreJob:
+        if self.input.format == "openai-batch":
+            if self.task.name not in ("text-generation", "feature-extraction"):
+                problem = f"openai-batch holds chats, prompts and texts to embed, nothing for task {self.task.name}"
+                raise misfit("input.format", problem)
+            if self.metrics is not None:
+                raise misfit("metrics", "the answers to a batch file are responses, which no metric reads; remove this")
+        return self
+
+    @model_validator(mode="after")
     def _check_metrics(self) -> ScoreJob:
         if self.metrics is not None and TASKS[self.task.name].metrics is Task.metrics:
             raise misfit("metrics", f"task {self.task.name} has no metrics; remove this section")

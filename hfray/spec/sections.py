@@ -61,8 +61,9 @@ class InputSpec(Strict):
         BeforeValidator(_as_tuple, json_schema_input_type=str | list[str]),
     ] = Field(min_length=1)
     """Files, folders or globs; local, s3://, gs://, az:// or hf://. One path or a list."""
-    format: Literal["auto", "parquet", "jsonl", "csv", "text", "images", "huggingface"] = "auto"
-    """`auto` goes by the suffix; `huggingface` is a hub data set or a folder that `datasets` saved."""
+    format: Literal["auto", "parquet", "jsonl", "csv", "text", "images", "huggingface", "openai-batch"] = "auto"
+    """`auto` goes by the suffix; `huggingface` is a hub data set or a folder that `datasets` saved; `openai-batch` is a
+    file of OpenAI's Batch API, answered in output.jsonl and error.jsonl."""
     columns: dict[str, str] = Field(default_factory=dict)
     """New name: name in the files. Renames columns, in the output too."""
     select: str | None = None
