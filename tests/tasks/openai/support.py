@@ -17,7 +17,8 @@ def _schemas() -> Any:
     path = SHARED_DATA / "specs" / "openai_openapi.yaml"
     if not path.is_file():
         pytest.skip("no shared data: specs/openai_openapi.yaml")
-    return yaml.load(path.read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))["components"]["schemas"]
+    load = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(path.read_text("utf-8"))
+    return load.get_single_data()["components"]["schemas"]
 
 
 @cache

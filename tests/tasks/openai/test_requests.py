@@ -18,7 +18,8 @@ def chat(**fields: Any) -> Body:
 def test_a_chat() -> None:
     body = chat(
         max_completion_tokens=5, temperature=0.5, top_p=0.9, n=2, stop="x", seed=-1, logprobs=True, top_logprobs=3,
-        user="u", metadata={"a": "b"}, stream=False, frequency_penalty=0, logit_bias={}, response_format={"type": "text"},
+        user="u", metadata={"a": "b"}, stream=False, frequency_penalty=0, logit_bias={},
+        response_format={"type": "text"},
         tools=[{"type": "function"}], tool_choice="auto", parallel_tool_calls=True, top_k=4, min_p=0.1, min_tokens=1,
         repetition_penalty=1.1, stop_token_ids=[7],
     )  # fmt: skip
@@ -84,9 +85,9 @@ def test_what_cannot_be_followed_is_refused_by_its_field(kind: type[Body], field
 
 
 def test_a_body_is_an_object_with_a_model() -> None:
-    with pytest.raises(RowError, match="^body: is NoneType"):
+    with pytest.raises(RowError, match=r"^body: is NoneType"):
         parse_body(None, ChatBody)
-    with pytest.raises(RowError, match="^model: Field required"):
+    with pytest.raises(RowError, match=r"^model: Field required"):
         parse_body({"messages": ASK}, ChatBody)
 
 
