@@ -115,9 +115,7 @@ class ShardWorker:
     # -- steps
 
     def _read(self, shard: Shard) -> SelectedRows:
-        task = self.predictor.task
-        wanted = {*task.columns, *task.optional_columns, *task.required_columns(task.options)}
-        return self._reader.read(shard, wanted)
+        return self._reader.read(shard, self.predictor.columns)
 
     def _predict(
         self, predictor: Predictor, source: SelectedRows, wanted: Sequence[int]

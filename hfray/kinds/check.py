@@ -6,7 +6,7 @@ Knows the spec and the first bytes of the files; starts nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -15,11 +15,13 @@ from hfray.data.columns import Columns
 from hfray.data.ledger import Ledger
 from hfray.data.plan import Plan
 from hfray.errors import SpecError
+from hfray.inference.predictor import ADAPTER_COLUMN
 from hfray.kinds.engines import choose_engine
 from hfray.kinds.rows import columns_of, where_of
-from hfray.kinds.tasks import make_task
+from hfray.kinds.tasks import adapters_of_rows, make_task
 from hfray.models.info import check_model, model_info
-from hfray.models.load import load_processor
+from hfray.models.load import load_processor, resolve_adapters
+from hfray.models.lora_weights import check_lora
 from hfray.models.source import ModelSource, resolve_source
 from hfray.spec.fields import difference
 from hfray.spec.score import ScoreJob
@@ -38,6 +40,8 @@ class Checked:
     task: Task
     labels: tuple[str, ...] | None
     """The labels that replace the model's own, if the task's options name any."""
+    adapters: Mapping[str, ModelSource] = field(default_factory=dict)
+    """Those that rows choose between."""
 
     @property
     def result_type(self) -> pa.DataType:
@@ -53,6 +57,9 @@ def check_job(job: ScoreJob) -> Checked:
     if job.model.adapter is not None:
         adapter = resolve_source(job.model.adapter, job.model.adapter_revision, kind="adapter")
     config = check_model(source, task_class, adapter=adapter)
+    adapters = resolve_adapters(job.model)
+    for each in adapters.values():
+        check_lora(each, generates=task_class.mode == "generate")
     labels = getattr(job.task, "labels", None)
     processor = load_processor(source, task_class)
     # The task compares the job's labels with the head's own, unless an adapter brings another head.
@@ -60,13 +67,23 @@ def check_job(job: ScoreJob) -> Checked:
     info = model_info(source, config, tokenizer=processor.tokenizer, labels=own)
     task = make_task(job, processor, info)
     job = job.model_copy(update={"engine": choose_engine(job, config)})
-    return Checked(_pinned(job, source, adapter), source, task_class, task, labels and tuple(labels))
+    pinned = _pinned(job, source, adapter, adapters)
+    return Checked(pinned, source, task_class, task, labels and tuple(labels), adapters)
 
 
-def _pinned(job: ScoreJob, source: ModelSource, adapter: ModelSource | None) -> ScoreJob:
+def _pinned(
+    job: ScoreJob, source: ModelSource, adapter: ModelSource | None, adapters: Mapping[str, ModelSource]
+) -> ScoreJob:
     """The job with branches and tags replaced by the commits they name now; this is what is saved and run."""
+    named = {
+        name: each.model_copy(update={"revision": adapters[name].revision}) for name, each in job.model.adapters.items()
+    }
     model = job.model.model_copy(
-        update={"revision": source.revision, "adapter_revision": None if adapter is None else adapter.revision}
+        update={
+            "revision": source.revision,
+            "adapter_revision": None if adapter is None else adapter.revision,
+            "adapters": named,
+        }
     )
     return job.model_copy(update={"model": model})
 
@@ -76,6 +93,8 @@ def check_columns(checked: Checked, plan: Plan) -> Columns:
     job = checked.job
     columns = columns_of(job, plan)
     columns.require(checked.task.required_columns(job.task), f"task {job.task.name}")
+    if adapters_of_rows(job):
+        columns.require([ADAPTER_COLUMN], "model.adapters")
     if job.input.format == "openai-batch" and len(plan.indexes) > 1:
         raise SpecError(
             f"input.path: {len(plan.indexes)} batch files, whose answers would be in one; make a job of each, as "
@@ -92,6 +111,8 @@ def identity_of_model(checked: Checked) -> dict[str, Any]:
     if checked.job.model.adapter is not None:
         adapter = resolve_source(checked.job.model.adapter, checked.job.model.adapter_revision, kind="adapter")
         identity["adapter"] = dict(adapter.identity)
+    if checked.adapters:
+        identity["adapters"] = {name: dict(each.identity) for name, each in checked.adapters.items()}
     return identity
 
 

@@ -14,8 +14,17 @@ def make_task(job: ScoreJob, processor: Processor, info: ModelInfo) -> Task:
     return BatchRequests(task, served_models(job)) if job.input.format == "openai-batch" else task
 
 
-def served_models(job: ScoreJob) -> tuple[str, ...]:
-    """What a request may call the model: as the job does, and a folder by its name."""
+def adapters_of_rows(job: ScoreJob) -> tuple[str, ...]:
+    """Adapters that rows choose in a column of their own; a request of a batch file names its as the model."""
+    return () if job.input.format == "openai-batch" else tuple(job.model.adapters)
+
+
+def served_models(job: ScoreJob) -> dict[str, str | None]:
+    """What a request may call the model, and the adapter that it then gets: as the job does, a folder by its name, and
+    each adapter by its own."""
     path = job.model.path
     is_folder = path.startswith((".", "/", "~", "package:"))
-    return tuple(dict.fromkeys((path, path.rstrip("/").rpartition("/")[2] if is_folder else path)))
+    own: dict[str, str | None] = {path: None}
+    if is_folder:
+        own[path.rstrip("/").rpartition("/")[2]] = None
+    return own | {name: name for name in job.model.adapters}

@@ -17,7 +17,7 @@ from hfray.inference.worker import ShardWorker
 from hfray.kinds.check import Checked
 from hfray.kinds.engines import make_engine
 from hfray.kinds.rows import row_reader
-from hfray.kinds.tasks import make_task
+from hfray.kinds.tasks import adapters_of_rows, make_task
 from hfray.spec.sections import FakeEngineSpec
 
 
@@ -28,6 +28,7 @@ class WorkerFactory:
         self._job = checked.job
         self._source = checked.source
         self._labels = checked.labels
+        self._adapters = checked.adapters
         self._plan = plan
         self._ledger = ledger
 
@@ -52,6 +53,7 @@ class WorkerFactory:
 
         task_class = TASKS[self._job.task.name]
         source = self._source.located()
+        by_row = adapters_of_rows(self._job)
         if isinstance(self._job.engine, FakeEngineSpec):
             from hfray.engines.fake import FakeEngine
             from hfray.models.info import load_config, model_info
@@ -61,13 +63,15 @@ class WorkerFactory:
             config = load_config(source)
             info = model_info(source, config, tokenizer=processor.tokenizer, labels=self._labels)
             fake = FakeEngine(num_labels=len(info.labels), seconds_per_item=self._job.engine.seconds_per_item)
-            return Predictor(make_task(self._job, processor, info), fake, seed=self._job.seed)
+            return Predictor(make_task(self._job, processor, info), fake, seed=self._job.seed, adapters=by_row)
         from hfray.models.load import load_model
 
-        model = load_model(self._job.model, task_class, labels=self._labels, source=source)
+        model = load_model(self._job.model, task_class, labels=self._labels, source=source, adapters=self._adapters)
         engine = make_engine(self._job, model)
         loaded(model.facts.as_dict())
-        return Predictor(make_task(self._job, model.processor, model.info), engine, seed=self._job.seed)
+        return Predictor(
+            make_task(self._job, model.processor, model.info), engine, seed=self._job.seed, adapters=by_row
+        )
 
 
 def _no_predictor() -> Predictor:

@@ -6,7 +6,7 @@ Safetensors only, remote code never. Knows nothing of rows or batches.
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from hfray.errors import EngineError, SpecError
 from hfray.models.adapter import attach_adapter
 from hfray.models.info import load_config, model_info, unusable
+from hfray.models.lora import AdapterBank
 from hfray.models.quantization import bytes_in, bytes_now, num_parameters, quantization_config, spare_odd_layers
 from hfray.models.sentence import load_dense, read_sentence_modules
 from hfray.models.source import ModelSource, resolve_source
@@ -56,16 +57,24 @@ class LoadedModel:
     processor: Processor
     info: ModelInfo
     facts: ModelFacts
+    adapters: AdapterBank | None = None
+    """Adapters that items choose between."""
 
 
 def load_model(
-    spec: ModelSpec, task: type[Task], *, labels: Sequence[str] | None = None, source: ModelSource | None = None
+    spec: ModelSpec,
+    task: type[Task],
+    *,
+    labels: Sequence[str] | None = None,
+    source: ModelSource | None = None,
+    adapters: Mapping[str, ModelSource] | None = None,
 ) -> LoadedModel:
     """Loads a model with the head of `task`. Raises SpecError for what the author, EngineError for what the
     operator must mend.
 
     labels: names in place of the model's own, one for each output of its head.
-    source: what `resolve_source` found for `spec.path`, where it has been asked already.
+    source: what `resolve_source` found for `spec.path`, where it has been asked already. adapters: the same for
+    `spec.adapters`.
     """
     source = source or resolve_source(spec.path, spec.revision)
     device = pick_device(spec.device)
@@ -91,6 +100,9 @@ def load_model(
     if getattr(model.config, "pad_token_id", None) is None:
         model.config.pad_token_id = pad_token_id
     dense = load_dense(source, modules)
+    if adapters is None:
+        adapters = resolve_adapters(spec)
+    bank = AdapterBank(model, adapters, device=device, max_loaded=spec.max_adapters) if adapters else None
     return LoadedModel(
         model=model,
         dense=None if dense is None else dense.to(device=device, dtype=dtype),
@@ -118,7 +130,13 @@ def load_model(
             adapter=spec.adapter,
             architecture=type(model).__name__,
         ),
+        adapters=bank,
     )
+
+
+def resolve_adapters(spec: ModelSpec) -> dict[str, ModelSource]:
+    """The sources of a model's named adapters, pinned."""
+    return {name: resolve_source(each.path, each.revision, kind="adapter") for name, each in spec.adapters.items()}
 
 
 def pick_device(wanted: str) -> torch.device:

@@ -24,6 +24,19 @@ def _as_batch_engine(value: object) -> object:
     return {"name": "batch", **value} if isinstance(value, dict) and "name" not in value else value
 
 
+class AdapterSpec(Strict):
+    """One of several LoRA adapters."""
+
+    path: str = Field(min_length=1)
+    """Hub id or folder."""
+    revision: str | None = None
+    """Branch, tag or commit."""
+
+
+def _as_adapter(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
+
+
 class ModelSpec(Strict):
     """Which model, and how it is loaded."""
 
@@ -43,6 +56,14 @@ class ModelSpec(Strict):
     """A PEFT adapter: hub id or folder."""
     adapter_revision: str | None = None
     """Branch, tag or commit of the adapter."""
+    adapters: dict[
+        Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")],
+        Annotated[AdapterSpec, BeforeValidator(_as_adapter, json_schema_input_type=str | AdapterSpec)],
+    ] = Field(default_factory=dict)
+    """LoRA adapters by name (name: path, or name: {path, revision}), which share the model: each row names its own in
+    the column `adapter`; null there is the model without one."""
+    max_adapters: int = operational(8, ge=1)
+    """Adapters in memory at once; they are loaded when a row wants them, and the least recently used goes."""
     merge_adapter: bool = True
     """Merge the adapter into the weights (faster); an adapter on a quantised model always stays attached."""
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
@@ -51,6 +72,14 @@ class ModelSpec(Strict):
     """`auto` is the GPU that Ray gives the worker, or the CPU."""
     device_map: Literal["auto", "balanced"] | None = operational(None)
     """Spreads a model that is too large for one GPU over those of its worker (`workers.gpus`)."""
+
+    @model_validator(mode="after")
+    def _check_adapters(self) -> ModelSpec:
+        if self.adapters and self.adapter is not None:
+            raise misfit("adapters", "model.adapter is for all rows; name it here too, and leave model.adapter out")
+        if self.adapters and self.device_map is not None:
+            raise misfit("adapters", "adapters are on one device, and model.device_map spreads the model")
+        return self
 
 
 class InputSpec(Strict):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 from rich.console import Console
 
 from hfray.errors import DataError, SpecError
@@ -18,6 +19,7 @@ from hfray.kinds.report import Report
 from hfray.kinds.score import ScoreRun
 from hfray.spec.score import ScoreJob
 from tests.kinds import in_process
+from tests.models.lora_support import save_lora
 from tests.models.support import save_decoder
 from tests.tasks.openai.support import check_body
 
@@ -149,3 +151,22 @@ def test_one_batch_is_one_file_with_one_name_for_each_request(desk: Desk) -> Non
 def test_jobs_that_no_batch_file_fits_are_refused(desk: Desk, changes: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         desk.run(**changes)
+
+
+def test_a_request_names_an_adapter_as_its_model(desk: Desk) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(desk.model)
+    save_lora(model, desk.folder / "tuned", target_modules=["q_proj", "down_proj"])
+    messages = [{"role": "user", "content": "a b c"}]
+    lines = [request(number, body={"messages": messages, "max_tokens": 9}) for number in range(3)]
+    lines[1] = request(1, body={"model": "tuned", "messages": messages, "max_tokens": 9})
+    desk.write(lines)
+    adapters = {"tuned": str(desk.folder / "tuned")}
+    desk.run(model={"path": str(desk.model), "dtype": "float32", "adapters": adapters})
+    bodies = [line["response"]["body"] for line in desk.lines("output.jsonl")]
+    assert [body["model"] for body in bodies] == ["decoder", "tuned", "decoder"]
+    texts = [body["choices"][0]["message"]["content"] for body in bodies]
+    assert texts[0] == texts[2] != texts[1]
+    identity = json.loads((desk.folder / "out" / "_work" / "identity.json").read_text())
+    assert set(identity["model"]["adapters"]["tuned"]) == {"content"}
+    with pytest.raises(SpecError, match="begun with another job"):
+        desk.run()

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray.cloudpickle as cloudpickle
-from transformers import pipeline
+from transformers import AutoModelForCausalLM, pipeline
 
 from hfray.data.base import DEFAULT_OPTIONS
 from hfray.data.formats import index_file
@@ -35,6 +35,7 @@ from hfray.kinds.check import check_job
 from hfray.kinds.workers import WorkerFactory
 from hfray.spec.score import ScoreJob
 from hfray.types import Generated, GenerationParams, Item
+from tests.models.lora_support import save_lora
 from tests.models.support import save_decoder, save_model
 
 TEXTS = [f"text {number}" for number in range(25)]
@@ -69,9 +70,9 @@ class Site:
         return rows
 
 
-def site(folder: Path, model: Path, /, *, where: str | None = None, **changes: Any) -> Site:
+def site(folder: Path, model: Path, /, *, where: str | None = None, table: Any = None, **changes: Any) -> Site:
     path = folder / "in.parquet"
-    pq.write_table(pa.table({"n": list(range(25)), "body": TEXTS}), path)
+    pq.write_table(pa.table(table or {"n": list(range(25)), "body": TEXTS}), path)
     spec: dict[str, Any] = {
         "name": "site",
         "model": {"path": str(model)},
@@ -244,3 +245,34 @@ def test_rows_set_options_in_columns_of_their_own(tmp_path: Path, decoder: Path)
         result, asked = row["result"], row["max_new_tokens"]
         assert result["completion_tokens"] == asked or result["finish"] == "stop"
         assert len(result["logprobs"]) == result["completion_tokens"] - (result["finish"] == "stop")
+
+
+def test_rows_choose_their_adapters(tmp_path: Path, decoder: Path) -> None:
+    """By both engines the same; one that nobody knows is the row's error."""
+    base = AutoModelForCausalLM.from_pretrained(decoder)
+    adapters = {name: str(tmp_path / name) for name in ("odd", "even")}
+    for seed, path in enumerate(adapters.values()):
+        save_lora(base, Path(path), seed=seed, target_modules=["q_proj", "down_proj"])
+    names = [None, "odd", "even", "unknown", *["odd", "even"] * 10, None]
+    parts = []
+    for engine in ("continuous", "batch"):
+        folder = tmp_path / engine
+        folder.mkdir()
+        model = {"path": str(decoder), "dtype": "float32", "adapters": adapters, "max_adapters": 1}
+        changes: dict[str, Any] = {
+            "task": {"name": "text-generation", "max_new_tokens": 9},
+            "model": model,
+            "input": {"path": str(folder / "in.parquet"), "columns": {"prompt": "body"}},
+            "engine": {"name": engine},
+        }
+        table = {"body": ["the same"] * 25, "adapter": names}
+        each = site(folder, decoder, table=table, **changes)
+        with each.worker() as worker:
+            assert [receipt_of(worker.score(shard)).failed for shard in range(3)] == [1, 0, 0]
+        parts.append([each.ledger.read_part(shard) for shard in range(3)])
+    assert parts[0] == parts[1]
+    rows = [row for shard in range(3) for row in each.rows(shard)]
+    assert rows[3]["error"]["type"] == "UnknownAdapter"
+    texts = {name: {row["result"] for row in rows if row["adapter"] == name} for name in (None, "odd", "even")}
+    assert [len(found) for found in texts.values()] == [1, 1, 1]
+    assert len(set.union(*texts.values())) == 3

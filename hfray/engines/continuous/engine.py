@@ -76,7 +76,13 @@ class ContinuousEngine:
             device_share=device_share,
         )
         self.cache = BlockCache(self._runner.num_blocks, block_tokens)
-        self.scheduler = Scheduler(self.cache, max_step_tokens=max(tokens, running), max_running=running)
+        self._adapters = loaded.adapters
+        self.scheduler = Scheduler(
+            self.cache,
+            max_step_tokens=max(tokens, running),
+            max_running=running,
+            max_adapters=None if loaded.adapters is None else loaded.adapters.max_loaded,
+        )
         self._vocab_size = vocab_size(loaded.model)
         self._position_limit = position_limit(loaded.model)
         self._outputs = OutputCache()
@@ -94,7 +100,8 @@ class ContinuousEngine:
             self.stats.items += len(items)
         if not items:
             future.set_result([])
-        for item, key, places in group_equal(items):
+        # Those of one adapter together: fewer adapters are then wanted at a time.
+        for item, key, places in sorted(group_equal(items), key=lambda each: each[0].adapter or ""):
             cached = self._outputs.get(key) if item.reuse == "job" else None
             answer = cached if cached is not None else self._problem(item)
             if answer is not None:
@@ -262,7 +269,7 @@ class ContinuousEngine:
         self.stats.padded_tokens += num_tokens
 
     def _problem(self, item: Item) -> ItemError | None:
-        problem = input_problem(item, self._vocab_size)
+        problem = input_problem(item, self._vocab_size, self._adapters)
         if problem is not None:
             return problem
         params = item.generation

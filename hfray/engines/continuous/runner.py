@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Many
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -86,7 +86,8 @@ class Runner:
         if fresh:
             self._tensors.clear(torch.tensor(fresh, device=self._loaded.device))
         step = Step(slices, self.block_tokens, self._loaded.device)
-        scores = self._scores(step)
+        with self._adapted(slices, step):
+            scores = self._scores(step)
         if not step.drawing:
             return []
         return list(zip(step.drawing, self._sampler(scores, step.drawing), strict=True))
@@ -99,6 +100,14 @@ class Runner:
         with attending(lambda call: self._tensors.attend(step, call)):
             logits = self._model(input_ids=step.input_ids, position_ids=step.position_ids, **settings).logits[0]
         return logits if self._keeps_logits else logits[step.last_rows]
+
+    def _adapted(self, slices: Many[Slice], step: Step) -> AbstractContextManager[None]:
+        bank = self._loaded.adapters
+        names = {each.sequence.adapter for each in slices} - {None}
+        if bank is None or not names:
+            return nullcontext()
+        bank.ensure([name for name in names if name is not None])
+        return bank.routed(step.routing())
 
     def _cache_bytes(self, wanted: int | None) -> int:
         if wanted is not None:

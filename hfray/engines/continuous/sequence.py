@@ -49,6 +49,7 @@ class Sequence:
     arrival: int
     salt: bytes
     """Sequences share blocks only under equal salts."""
+    adapter: str | None = None
     new: list[int] = field(default_factory=list)
     scores: list[TokenScores] = field(default_factory=list)
     """Of the new tokens, where they are asked for."""
@@ -66,7 +67,7 @@ class Sequence:
             raise ValueError(f"an item of kind {item.kind} needs generation parameters")
         salt = repr((item.cache_salt, item.adapter)).encode()
         tokens = np.asarray(item.inputs["input_ids"]).tolist()
-        return cls(item.generation, tokens, receiver, arrival, salt)
+        return cls(item.generation, tokens, receiver, arrival, salt, item.adapter)
 
     @property
     def num_prompt(self) -> int:

@@ -7,8 +7,8 @@ The job's task says which endpoint a file is for: a line with another `url` fail
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import ValidationError
@@ -71,11 +71,12 @@ class BatchRequests(Task):
     auto_model: ClassVar[str] = ""
     columns: ClassVar[tuple[str, ...]] = ("custom_id", "method", "url", "body")
 
-    def __init__(self, task: Task, models: Sequence[str]) -> None:
-        """models: what `body.model` may be. Raises SpecError for a task that no endpoint stands for."""
+    def __init__(self, task: Task, models: Mapping[str, str | None]) -> None:
+        """models: what `body.model` may be, and the adapter that it stands for. Raises SpecError for a task that no
+        endpoint is for."""
         super().__init__(task.options, task.processor, task.model_info)
         self._task = task
-        self._models = tuple(models)
+        self._models = dict(models)
         self._url = url_of(task.options)
 
     def encode(self, rows: Sequence[Row], options: Any = None) -> list[Encoded | RowError]:
@@ -98,7 +99,7 @@ class BatchRequests(Task):
                 parts.setdefault(index, []).append(each)
         for index, line in asked.items():
             if encoded[index] is None:
-                encoded[index] = _joined(line, parts[index])
+                encoded[index] = _joined(line, parts[index], self._models[line.body.model])
         return [each for each in encoded if each is not None]
 
     def decode(self, outputs: Sequence[Output], carry: Any) -> Result:
@@ -163,14 +164,14 @@ class BatchRequests(Task):
         return float(getattr(self.options, "temperature", 0.0))
 
 
-def _joined(asked: _Asked, parts: Sequence[Encoded | RowError]) -> Encoded | RowError:
+def _joined(asked: _Asked, parts: Sequence[Encoded | RowError], adapter: str | None) -> Encoded | RowError:
     """The rows of one request: one that fails fails it."""
     found = []
     for each in parts:
         if isinstance(each, RowError):
             return each
         found.append(each)
-    items = tuple(item for each in found for item in each.items)
+    items = tuple(replace(item, adapter=adapter) for each in found for item in each.items)
     carry = _Carry(
         asked, tuple((len(each.items), each.carry) for each in found), sum(item.num_tokens for item in items)
     )

@@ -31,7 +31,7 @@ def requests(name: str = "text-generation", **options: Any) -> BatchRequests:
     info = ModelInfo(name="m", model_type="llama", max_length=256)
     settings = {"max_new_tokens": 6, "input": "messages"} if name == "text-generation" else {}
     inner = task(task.Options(**{**settings, **options}), Processor(tokenizer=tokenizer), info)
-    return BatchRequests(inner, ["m", "folder/m"])
+    return BatchRequests(inner, {"m": None, "folder/m": None, "tuned": "tuned"})
 
 
 def row(url: str, custom_id: Any = "a", method: str = "POST", **body: Any) -> dict[str, Any]:
