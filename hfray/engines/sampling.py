@@ -74,7 +74,7 @@ class Scores(LogitsProcessor):  # type: ignore[misc]
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         if self._waiting is not None:
             self._steps.append(token_scores(self._waiting, input_ids[:, -1], self._num_top))
-        self._waiting = scores.float().clone()
+        self._waiting = scores.float()  # processors make new scores, and leave these alone
         return scores
 
     def finish(self, last_tokens: Any) -> list[list[TokenScores]]:

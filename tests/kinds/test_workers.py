@@ -215,9 +215,11 @@ def test_a_batch_does_not_drain_where_a_shard_ends(tmp_path: Path, decoder: Path
             return real(slices, fresh)
 
         engine._runner.step = step  # type: ignore[method-assign]
-        answers = [threads.submit(worker.score, shard) for shard in (0, 1)]
-        while engine.stats.items < 1 + 10 + 10:
-            time.sleep(0.005)
+        answers = []
+        for shard in (0, 1):  # one after the other, or the first comers of both would share the batch in any case
+            answers.append(threads.submit(worker.score, shard))
+            while engine._arrivals < 1 + 10 * (shard + 1):
+                time.sleep(0.005)
         queued.set()
         for answer in answers:
             assert receipt_of(answer.result()).failed == 0

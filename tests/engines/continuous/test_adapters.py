@@ -32,7 +32,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             models[name] = save_lora(
                 model_of(request.param), folder / name, seed=seed, r=2 + seed, target_modules=TARGETS[request.param]
             )
-    wanted = {(name, number): generate(models[name], ids) for name in NAMES for number, ids in enumerate(prompts()[:5])}
+    wanted = {(name, number): generate(models[name], ids) for number, ids in enumerate(prompts()[:5]) for name in NAMES}
     return request.param, folder, wanted
 
 
