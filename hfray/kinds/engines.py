@@ -26,7 +26,8 @@ def choose_engine(job: ScoreJob, config: Any) -> EngineSpec:
             raise SpecError(f"engine.name: continuous cannot run this job: {problem}; use batch, or leave engine out")
     if job.engine is not None:
         return job.engine
-    proved = config.model_type in PROVED and configuration_problem(config) is None
+    # With int8 a text depends on all that shares its step; static batches of one shard are at least always the same.
+    proved = config.model_type in PROVED and configuration_problem(config) is None and not _is_int8(job, config)
     fits = TASKS[job.task.name].auto_model == "AutoModelForCausalLM" and proved and _setting_problem(job) is None
     return ContinuousEngineSpec(name="continuous") if fits else BatchEngineSpec()
 
@@ -44,6 +45,12 @@ def _setting_problem(job: ScoreJob) -> str | None:
     if job.model.attention != "auto":
         return f"it attends in its own way, and model.attention asks for {job.model.attention}"
     return None
+
+
+def _is_int8(job: ScoreJob, config: Any) -> bool:
+    stored = getattr(config, "quantization_config", None)
+    stored = stored if isinstance(stored, dict) else getattr(stored, "__dict__", {})
+    return job.model.quantization == "int8" or bool(stored.get("load_in_8bit") or stored.get("_load_in_8bit"))
 
 
 def _architecture_problem(config: Any) -> str | None:

@@ -183,7 +183,7 @@ class ContinuousEngineSpec(Strict):
     """The engine."""
     cache_gb: Annotated[float, Field(gt=0)] | Literal["auto"] = operational("auto")
     """Memory for keys and values, in GiB; `auto` is four fifths of what is free on a GPU, on a CPU a quarter of it, but
-    no more than 1 GiB or 16,384 tokens. What does not fit waits, or is computed again."""
+    no more than 1 GiB, or than 16,384 tokens take. What does not fit waits, or is computed again."""
     max_step_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = operational("auto")
     """Tokens fed to the model at once: one of each running text, and pieces of prompts; `auto` is 256 on a CPU and
     4,096 on a GPU, halved when memory runs out."""

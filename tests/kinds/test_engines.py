@@ -35,6 +35,7 @@ def config(model_type: str, **changes: Any) -> Any:
 
 def test_generation_with_a_proved_architecture_is_continuous() -> None:
     assert choose_engine(job(), config("llama")).name == "continuous"
+    assert choose_engine(job(model={"path": "m", "quantization": "nf4"}), config("llama")).name == "continuous"
 
 
 @pytest.mark.parametrize(
@@ -47,10 +48,24 @@ def test_generation_with_a_proved_architecture_is_continuous() -> None:
         ({}, config("qwen3", layer_types=["full_attention", "linear_attention"], num_hidden_layers=2)),
         ({"model": {"path": "m", "device_map": "auto"}}, config("llama")),
         ({"model": {"path": "m", "attention": "eager"}}, config("llama")),
+        ({"model": {"path": "m", "quantization": "int8"}}, config("llama")),
+        ({}, config("llama", quantization_config={"load_in_8bit": True})),
         ({"engine": {"name": "batch"}}, config("llama")),
         ({"engine": {"max_batch_tokens": 512}}, config("llama")),
     ],
-    ids=["forward", "encoder-decoder", "own attention", "unknown", "recurrent", "spread", "eager", "asked", "implied"],
+    ids=[
+        "forward",
+        "encoder-decoder",
+        "own attention",
+        "unknown",
+        "recurrent",
+        "spread",
+        "eager",
+        "int8",
+        "int8 stored",
+        "asked",
+        "implied",
+    ],
 )
 def test_everything_else_is_batch(changes: dict[str, Any], model: Any) -> None:
     assert choose_engine(job(**changes), model).name == "batch"

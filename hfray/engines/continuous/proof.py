@@ -86,7 +86,9 @@ def observe_layers(model: Any, prompt: Any) -> dict[int, LayerShape]:
 def check_scores(model: Any, wanted: Any, found: Any) -> None:
     """Scores [positions, vocabulary] of the model alone and of the engine. Raises SpecError where they differ."""
     cosine = torch.nn.functional.cosine_similarity(wanted.double(), found.double(), dim=-1).min().item()
-    least = 1 - 1e-4 if wanted.dtype == torch.float32 else LEAST_COSINE
+    # int8 rounds a row by the columns that stand out in all rows of its step (LLM.int8), so no two steps are equal.
+    exact = wanted.dtype == torch.float32 and not getattr(model, "is_loaded_in_8bit", False)
+    least = 1 - 1e-4 if exact else LEAST_COSINE
     if not cosine >= least:
         raise refuse(model, f"its scores over packed rows differ from its own (cosine {cosine:.4f})")
 
