@@ -51,6 +51,8 @@ def input_problem(item: Item, num_embeddings: int | None, adapters: AdapterBank 
     if item.adapter is not None and (adapters is None or item.adapter not in adapters.names):
         known = ", ".join(adapters.names[:20]) if adapters is not None else "none"
         return ItemError(f"there is no adapter {item.adapter!r:.80}; the model has {known}", type="UnknownAdapter")
+    if item.adapter is None and adapters is not None and adapters.missing:
+        return ItemError("the model has no head of its own, so the row must name an adapter", type="NoAdapter")
     ids = item.inputs.get("input_ids")
     if ids is None:
         return None

@@ -56,14 +56,14 @@ def check_job(job: ScoreJob) -> Checked:
     adapter = None
     if job.model.adapter is not None:
         adapter = resolve_source(job.model.adapter, job.model.adapter_revision, kind="adapter")
-    config = check_model(source, task_class, adapter=adapter)
     adapters = resolve_adapters(job.model)
-    for each in adapters.values():
-        check_lora(each, generates=task_class.mode == "generate")
+    heads = [each for each in adapters.values() if check_lora(each, generates=task_class.mode == "generate")]
+    brings_head = heads[0] if heads and len(heads) == len(adapters) else adapter
+    config = check_model(source, task_class, adapter=brings_head)
     labels = getattr(job.task, "labels", None)
     processor = load_processor(source, task_class)
     # The task compares the job's labels with the head's own, unless an adapter brings another head.
-    own = labels if adapter is not None else None
+    own = labels if brings_head is not None else None
     info = model_info(source, config, tokenizer=processor.tokenizer, labels=own)
     task = make_task(job, processor, info)
     job = job.model_copy(update={"engine": choose_engine(job, config)})

@@ -91,7 +91,7 @@ def load_model(
         adapter = resolve_source(spec.adapter, spec.adapter_revision, kind="adapter")
         merge = spec.merge_adapter and spec.quantization == "none"
         model = attach_adapter(model, adapter, merge=merge, missing=missing)
-    elif missing:
+    elif missing and not spec.adapters:
         raise SpecError(
             f"model {source.name} lacks weights for task {task.name}: {', '.join(missing[:4])}; they would be random"
         )
@@ -102,7 +102,9 @@ def load_model(
     dense = load_dense(source, modules)
     if adapters is None:
         adapters = resolve_adapters(spec)
-    bank = AdapterBank(model, adapters, device=device, max_loaded=spec.max_adapters) if adapters else None
+    bank = None
+    if adapters:
+        bank = AdapterBank(model, adapters, device=device, max_loaded=spec.max_adapters, missing=missing)
     return LoadedModel(
         model=model,
         dense=None if dense is None else dense.to(device=device, dtype=dtype),
@@ -229,7 +231,7 @@ def _from_pretrained(
     except (OSError, RuntimeError, SafetensorError) as error:
         raise EngineError(f"model {source.name} could not be loaded: {_reason(error)}") from error
     mismatched = sorted(str(each[0]) for each in report.get("mismatched_keys", ()))
-    if mismatched and spec.adapter is None:
+    if mismatched and spec.adapter is None and not spec.adapters:
         raise SpecError(
             f"model {source.name}: its weights do not have the shapes of its configuration (or of task.labels): "
             f"{', '.join(mismatched[:4])}"

@@ -25,8 +25,18 @@ Routing = Sequence[tuple[str, Any]]
 class AdapterBank:
     """Adapters by name. At most `max_loaded` are in memory; the least recently used goes first."""
 
-    def __init__(self, model: Any, sources: Mapping[str, ModelSource], *, device: Any, max_loaded: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        sources: Mapping[str, ModelSource],
+        *,
+        device: Any,
+        max_loaded: int,
+        missing: Collection[str] = (),
+    ) -> None:
+        """missing: weights that the model's own files lack (a head), so that every adapter must bring them."""
         self.names = tuple(sources)
+        self.missing = tuple(missing)
         self.max_loaded = max_loaded
         self.loads = 0
         self._model = model
@@ -46,7 +56,7 @@ class AdapterBank:
                 source = self._sources[name]
                 while len(self._loaded) >= self.max_loaded:
                     del self._loaded[next(each for each in self._loaded if each not in names)]
-                self._loaded[name] = read_lora(source.located(), self._model, self._device)
+                self._loaded[name] = read_lora(source.located(), self._model, self._device, missing=self.missing)
                 self.loads += 1
                 self._hook(self._loaded[name])
             self._loaded.move_to_end(name)

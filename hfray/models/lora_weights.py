@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,9 @@ def check_lora(adapter: ModelSource, *, generates: bool) -> bool:
     return brings_head
 
 
-def read_lora(adapter: ModelSource, model: Any, device: Any) -> LoraWeights:
-    """Reads the weights onto a device, in the model's precision. Raises SpecError for an adapter that does not fit."""
+def read_lora(adapter: ModelSource, model: Any, device: Any, *, missing: Collection[str] = ()) -> LoraWeights:
+    """Reads the weights onto a device, in the model's precision. missing: what it must bring, because the model lacks
+    it. Raises SpecError for an adapter that does not fit."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -89,6 +90,12 @@ def read_lora(adapter: ModelSource, model: Any, device: Any) -> LoraWeights:
         if module not in modules or "lora_" in parameter:
             raise SpecError(f"adapter {adapter.name} does not fit the model: it has no place for {name}")
         (halves if match else heads).setdefault(module, {})[parameter] = tensor.to(device, dtype)
+    absent = [name for name in missing if name.rpartition(".")[2] not in heads.get(name.rpartition(".")[0], {})]
+    if absent:
+        raise SpecError(
+            f"adapter {adapter.name}: neither it nor the model has weights for {', '.join(absent[:4])}; they would be "
+            "random"
+        )
     for module, parameters in heads.items():
         _check_head(adapter, modules[module], module, parameters)
     layers = {name: _layer(adapter, config, modules[name], name, pair) for name, pair in halves.items()}

@@ -115,3 +115,16 @@ def test_adapters_that_rows_choose_between(model: Path, tmp_path: Path) -> None:
     for adapters, says in (({"Good": "x"}, "should match pattern"), ({"a": "x"}, "model.adapter is for all rows")):
         with pytest.raises(ValueError, match=says):
             check(model, model={"path": str(model), "adapter": "y", "adapters": adapters})
+
+
+def test_a_head_that_every_adapter_brings_need_not_be_the_models(tmp_path: Path) -> None:
+    base = save_model(tmp_path / "base", "AutoModel")
+    labels = ("a", "b", "c")
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=3, ignore_mismatched_sizes=True)
+    save_lora(model, tmp_path / "with", target_modules=["query"], task_type="SEQ_CLS")
+    save_lora(model, tmp_path / "without", target_modules=["query"])
+    adapters = {"one": str(tmp_path / "with")}
+    task = {"name": "text-classification", "labels": labels}
+    check(base, model={"path": str(base), "adapters": adapters}, task=task)
+    with pytest.raises(SpecError, match="has no head for task text-classification"):
+        check(base, model={"path": str(base), "adapters": {**adapters, "two": str(tmp_path / "without")}}, task=task)

@@ -9,14 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 
 from hfray.engines.batch import BatchEngine
 from hfray.errors import ItemError, SpecError
+from hfray.models.load import load_model
 from hfray.models.lora import AdapterBank
+from hfray.spec.sections import ModelSpec
+from hfray.tasks import TASKS
 from hfray.types import Item, Logits
 from tests.engines.continuous.support import model_of
 from tests.models.lora_support import save_lora, source_of
-from tests.models.support import loaded
+from tests.models.support import loaded, save_model
 from tests.tasks.support import bert_config, tiny_model
 
 LINEAR = ["q_proj", "v_proj", "up_proj"]
@@ -110,3 +114,28 @@ def test_an_adapter_that_is_gone_is_said(tmp_path: Path, adapted: dict[str, Any]
     (tmp_path / "a" / "adapter_model.safetensors").unlink()
     with pytest.raises(SpecError, match="cannot be read"):
         each.ensure(["a"])
+
+
+def test_a_head_that_the_model_lacks_comes_from_the_adapter(tmp_path: Path) -> None:
+    base = save_model(tmp_path / "base", "AutoModel")
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=3)
+    adapted = save_lora(model, tmp_path / "a", target_modules=["query"], task_type="SEQ_CLS")
+    save_lora(model, tmp_path / "b", target_modules=["query"])
+    adapters: Any = {name: {"path": str(tmp_path / name)} for name in "ab"}
+    spec = ModelSpec(path=str(base), dtype="float32", adapters=adapters)
+    ready = load_model(spec, TASKS["text-classification"], labels=("x", "y", "z"))
+    ids = np.arange(5, 12)
+    engine = BatchEngine(ready)
+    try:
+        found, without, none = engine.run(
+            [Item("text", {"input_ids": ids}, Logits(), adapter=n) for n in ("a", "b", None)]
+        )
+    finally:
+        engine.close()
+    with torch.inference_mode():
+        wanted = adapted(torch.tensor(ids)[None]).logits[0]
+    assert isinstance(found, dict)
+    np.testing.assert_allclose(found["logits"], wanted.numpy(), atol=1e-4)
+    assert "they would be random" in str(without)
+    assert isinstance(none, ItemError)
+    assert none.type == "NoAdapter"
