@@ -142,4 +142,4 @@ def _vector(values: Any, encoding: str) -> Any:
     vector = np.asarray(values, np.float32)
     if encoding == "base64":
         return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
-    return [float(value) for value in vector]
+    return [float(str(value)) for value in vector]  # as few digits as tell a float32 from its neighbours
