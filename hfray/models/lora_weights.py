@@ -74,8 +74,9 @@ def read_lora(adapter: ModelSource, model: Any, device: Any, *, missing: Collect
     except (SafetensorError, OSError) as error:
         raise SpecError(f"adapter {adapter.name}: its weights cannot be read: {error}") from error
     modules = dict(model.named_modules())
-    dtype = model.get_input_embeddings().weight.dtype
-    scores = next((name for name, each in modules.items() if each is model.get_output_embeddings()), None)
+    dtype = next(each.dtype for each in model.parameters() if each.is_floating_point())  # quantised ones do not
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    scores = next((name for name, each in modules.items() if each is output), None)
     halves: dict[str, dict[str, Any]] = {}
     heads: dict[str, dict[str, Any]] = {}
     for key, tensor in saved.items():
