@@ -272,6 +272,7 @@ def test_a_begun_retry_is_finished_by_any_later_run(office: Office, monkeypatch:
     assert office.manifest() == before, "the row is as bad as it was"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.2, "num_return_sequences": 2}], ids=["greedy", "sampled"])
 def test_texts_do_not_depend_on_where_a_run_was_cut(
     office: Office, tmp_path_factory: pytest.TempPathFactory, sampling: dict[str, Any]
