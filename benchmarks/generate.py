@@ -67,7 +67,7 @@ def requests(count: int, *, skip: int = 0) -> list[Request]:
 
 
 def continuous(model: Any, asked: Sequence[Request], **settings: Any) -> float:
-    engine = ContinuousEngine(SimpleNamespace(model=model, device=torch.device("cpu")), **settings)  # type: ignore[arg-type]
+    engine = ContinuousEngine(SimpleNamespace(model=model, device=torch.device("cpu"), adapters=None), **settings)  # type: ignore[arg-type]
     try:
         engine.run([_item(asked[0])])
         started = time.perf_counter()

@@ -113,7 +113,10 @@ class MaskScores:
 class Generated:
     """-> {"tokens": int64 [num_new_tokens], "finish": "stop" | "length"}, without the prompt, without padding.
 
-    `tokens` keeps a final end-of-sequence token if one was produced.
+    `tokens` keeps a final end-of-sequence token if one was produced. Where `GenerationParams.logprobs` is k, also
+    {"logprobs": float32 [num_new_tokens], "top_ids": int64 [num_new_tokens, k], "top_logprobs": float32 of that shape}:
+    log-probabilities of the tokens, and of the k likeliest ones, best first, under the model alone (before penalties,
+    temperature and what else shapes the draw).
     """
 
 
@@ -145,6 +148,8 @@ class GenerationParams:
     eos_token_ids: tuple[int, ...] = ()
     forced_bos_token_id: int | None = None
     seed: int = 0
+    logprobs: int | None = None
+    """How many of the likeliest tokens the output tells of, beside the one taken; None: no log-probabilities."""
     stop: StopMatcher | None = field(default=None, compare=False)
 
     @property

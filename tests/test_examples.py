@@ -18,11 +18,13 @@ import yaml
 import hfray.errors
 from hfray.cli import app
 from hfray.data.columns import Columns
-from hfray.data.formats import FORMATS, index_file
+from hfray.data.formats import FORMATS, index_file, read_shard
 from hfray.data.listing import list_files
+from hfray.data.plan import Plan
 from hfray.data.where import compile_where
 from hfray.errors import HfrayError, SpecError
 from hfray.kinds.run import INTERRUPTED
+from hfray.kinds.tasks import make_task
 from hfray.models.export import find_export
 from hfray.models.info import check_model
 from hfray.models.source import resolve_source
@@ -32,10 +34,11 @@ from hfray.spec.score import ScoreJob
 from hfray.tasks import TASKS
 from hfray.tasks.base import ModelInfo, Processor
 from hfray.tasks.features import MODES
+from hfray.types import Encoded
 from tests.documents import DOCUMENTS, JOBS, ROOT, anchors, blocks, commands, links, table
 
 KINDS = {job: yaml.safe_load(job.read_text("utf-8"))["kind"] for job in JOBS}
-EXAMPLES = tuple(job for job in JOBS if KINDS[job] == "score" and job.stem != "quickstart")
+EXAMPLES = tuple(job for job in JOBS if KINDS[job] == "score" and job.stem not in ("quickstart", "openai-batch"))
 TOKENIZE_EXAMPLES = tuple(job for job in JOBS if KINDS[job] == "tokenize")
 EXPORT_EXAMPLES = tuple(job for job in JOBS if KINDS[job] == "export")
 
@@ -156,6 +159,15 @@ def test_the_input_of_a_job_has_what_it_needs(path: Path, tmp_path: Path) -> Non
         columns.require(compile_where(job.input.where).columns, "where")
     if job.metrics is not None:
         columns.require([job.metrics.label], "metrics")
+
+
+def test_the_requests_of_the_batch_example_are_answered(shared_data: Path, tmp_path: Path) -> None:
+    job = load_job(ROOT / "jobs" / "openai-batch.yaml")
+    (file,) = list_files(job.input.path, job.input.format)
+    plan = Plan([index_file(file, job.shard_rows, str(tmp_path))])
+    task = make_task(job, processor_of(job, shared_data), info_of(job))
+    encoded = task.encode(read_shard(plan.shard(0), plan.schema).rows())
+    assert [type(each) for each in encoded] == [Encoded] * 3
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

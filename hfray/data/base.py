@@ -16,7 +16,7 @@ import pyarrow as pa
 from hfray.errors import DataError, RowError
 from hfray.types import Array
 
-Format = Literal["parquet", "jsonl", "csv", "text", "images", "arrow"]
+Format = Literal["parquet", "jsonl", "csv", "text", "images", "arrow", "openai-batch"]
 """How the bytes of one file are read. (`huggingface` names a place to look for files, not a format of files.)"""
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from hfray.data import arrow, csv, images, jsonl, parquet, text
+from hfray.data import arrow, csv, images, jsonl, openai_batch, parquet, text
 from hfray.data.base import DEFAULT_OPTIONS, FileIndex, FileRef, Format, ReadOptions, Shard, ShardRows
 from hfray.data.records import Scanner, lines
 from hfray.data.storage import storage_for
@@ -38,6 +38,7 @@ FORMATS: dict[Format, FormatReader] = {
     "text": FormatReader(text.index, text.read, scanner=lambda file, options: lines),
     "images": FormatReader(images.index, images.read, payload=("image",)),
     "arrow": FormatReader(arrow.index, arrow.read),
+    "openai-batch": FormatReader(openai_batch.index, openai_batch.read, scanner=lambda file, options: lines),
 }
 
 

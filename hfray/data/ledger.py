@@ -31,6 +31,7 @@ ERRORS = "_work/errors"
 """Failed rows of a kind of job whose parts do not hold them, a file for each shard that has some."""
 WRITTEN_FILES = (
     SUCCESS, "errors.parquet", "report.json", "report.html", "spec.yaml", "tokens.json", "training_curve.svg",
+    "output.jsonl", "error.jsonl",
 )  # fmt: skip
 WORK_FOLDERS = ("_work/receipts", DRAFTS, ERRORS)
 

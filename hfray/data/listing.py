@@ -22,8 +22,11 @@ _SUFFIXES: dict[Format, tuple[str, ...]] = {
     "text": (".txt", ".text"),
     "images": (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     "arrow": (".arrow",),
+    "openai-batch": (".jsonl",),  # only where the job says so: its suffix is JSON Lines'
 }
 _COMPRESSIBLE: tuple[Format, ...] = ("jsonl", "csv", "text")
+_SUFFIX_FORMATS: dict[str, Format] = {"openai-batch": "jsonl"}
+"""What the suffixes of a format's files say, where it is something else."""
 _MAGIC = re.compile(r"[*?\[]")
 DATASET_FILES = ("state.json", "dataset_dict.json")
 """What tells a folder written by `save_to_disk`."""
@@ -114,7 +117,7 @@ def _files_of(path: str, format: str, split: str | None, config: str | None) -> 
     for url, info in expand(path):
         by_suffix = format_of(url)
         wanted = by_suffix if format == "auto" else format
-        if by_suffix is None if format == "auto" else is_folder and by_suffix != format:
+        if by_suffix is None if format == "auto" else is_folder and by_suffix != _SUFFIX_FORMATS.get(format, format):
             others.append(url)
             continue
         is_empty = False

@@ -7,6 +7,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
+
 from hfray.errors import ItemError
 from hfray.types import Item, Output
 
@@ -15,11 +17,31 @@ Finish = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
+class TokenScores:
+    """Log-probabilities of one step, under the model alone: of the token taken, and of the likeliest, best first."""
+
+    logprob: float
+    top_ids: tuple[int, ...] = ()
+    top_logprobs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """One token of a stream; the last one says why the text ends with it."""
 
     id: int
     finish: Finish | None = None
+    scores: TokenScores | None = None
+    """Where the item asks for log-probabilities."""
+
+
+def score_arrays(scores: Sequence[TokenScores], num_top: int) -> Output:
+    """What an output holds of them: see `types.Generated`."""
+    return {
+        "logprobs": np.array([each.logprob for each in scores], np.float32),
+        "top_ids": np.array([each.top_ids for each in scores], np.int64).reshape(len(scores), num_top),
+        "top_logprobs": np.array([each.top_logprobs for each in scores], np.float32).reshape(len(scores), num_top),
+    }
 
 
 @dataclass(slots=True)

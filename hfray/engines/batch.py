@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -150,7 +151,7 @@ class BatchEngine:
             cached = self._cache.get(key) if item.reuse == "job" else None
             if cached is not None:
                 results[number] = cached
-            elif (problem := input_problem(item, self._vocab_size)) is not None:
+            elif (problem := input_problem(item, self._vocab_size, self._loaded.adapters)) is not None:
                 results[number] = problem
             else:
                 groups.setdefault(_batch_key(item), []).append(number)
@@ -194,7 +195,8 @@ class BatchEngine:
     def _run_batch(self, items: list[Item]) -> Outputs | None:
         """The outputs; None when memory ran out and the budget was lowered. Raises EngineError for a lost device."""
         try:
-            outputs = run_batch(self._loaded, items)
+            with self._adapted(items[0].adapter):
+                outputs = run_batch(self._loaded, items)
         except Exception as error:
             if is_out_of_memory(error):
                 return self._out_of_memory(items)
@@ -207,6 +209,14 @@ class BatchEngine:
             return None if None in halves else [output for half in halves for output in half or ()]
         self._count(items, outputs)
         return [_finite(output) for output in outputs]
+
+    def _adapted(self, adapter: str | None) -> AbstractContextManager[None]:
+        """The model as the items of a batch want it; they have one adapter."""
+        bank = self._loaded.adapters
+        if adapter is None or bank is None:
+            return nullcontext()
+        bank.ensure([adapter])
+        return bank.routed([(adapter, None)])
 
     def _out_of_memory(self, items: list[Item]) -> Outputs | None:
         self.stats.out_of_memory += 1

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from hfray.errors import EngineError, ItemError
+from hfray.models.lora import AdapterBank
 from hfray.types import Item
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
@@ -45,8 +46,13 @@ def vocab_size(model: Any) -> int | None:
         return None
 
 
-def input_problem(item: Item, num_embeddings: int | None) -> ItemError | None:
-    """What would fail, or on a GPU lose the device, in the embedding look-up."""
+def input_problem(item: Item, num_embeddings: int | None, adapters: AdapterBank | None = None) -> ItemError | None:
+    """What would fail, or on a GPU lose the device, in the embedding look-up; and an adapter that is not there."""
+    if item.adapter is not None and (adapters is None or item.adapter not in adapters.names):
+        known = ", ".join(adapters.names[:20]) if adapters is not None else "none"
+        return ItemError(f"there is no adapter {item.adapter!r:.80}; the model has {known}", type="UnknownAdapter")
+    if item.adapter is None and adapters is not None and adapters.missing:
+        return ItemError("the model has no head of its own, so the row must name an adapter", type="NoAdapter")
     ids = item.inputs.get("input_ids")
     if ids is None:
         return None

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from hfray.engines.base import EngineStats, Outputs
+from hfray.engines.base import EngineStats, Outputs, TokenScores, score_arrays
 from hfray.types import Array, Features, Generated, Item, Logits, MaskScores, Output, Pool, Spans, TokenLogits
 
 EMBEDDING_SIZE = 8
@@ -68,7 +68,13 @@ class FakeEngine:
             return {"ids": ids, "scores": np.full(ids.shape, 1 / ids.shape[1], dtype=np.float32)}
         if isinstance(reduce, Generated):
             limit = 4 if item.generation is None else min(4, item.generation.max_new_tokens)
-            return {"tokens": np.asarray(item.inputs["input_ids"][:limit], dtype=np.int64), "finish": "length"}
+            tokens = np.asarray(item.inputs["input_ids"][:limit], dtype=np.int64)
+            output: Output = {"tokens": tokens, "finish": "length"}
+            num_top = None if item.generation is None else item.generation.logprobs
+            if num_top is not None:
+                told = TokenScores(-1.0, tuple(range(num_top)), (-1.0,) * num_top)
+                output |= score_arrays([told] * len(tokens), num_top)
+            return output
         raise TypeError(f"no fake output for {type(reduce).__name__}")
 
 

@@ -17,7 +17,8 @@ import torch
 from transformers import GenerationConfig
 from transformers.generation import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from hfray.engines.sampling import GumbelNoise, constraints, warpers
+from hfray.engines.base import score_arrays
+from hfray.engines.sampling import GumbelNoise, Scores, constraints, warpers
 from hfray.types import GenerationParams, Item, Output, StopMatcher
 
 
@@ -33,7 +34,7 @@ def cost_tokens(item: Item) -> int:
 
 
 def generate_batch(model: Any, items: Sequence[Item], device: Any) -> list[Output]:
-    """One output per item, in order: {"tokens": int64 [num_new_tokens], "finish": "stop" | "length"}.
+    """One output per item, in order: see `types.Generated`.
 
     The items are of one kind and of one `generation_key`. "stop": an end-of-sequence token (kept in `tokens`) or a
     stop string ended the text. Raises ValueError for a mixed batch, and what the model raises.
@@ -50,14 +51,18 @@ def generate_batch(model: Any, items: Sequence[Item], device: Any) -> list[Outpu
     start = ids.shape[1] if causal else 1  # a decoder begins with its start token
     matchers = [_params(item).stop for item in items]
     stopping = _StopStrings(matchers, start, num_beams=params.num_beams) if any(matchers) else None
+    scores = None if params.logprobs is None else Scores(params.logprobs)
     with _generation_config(model, config) as own:
         generated = model.generate(
             input_ids=ids,
             attention_mask=mask,
             generation_config=config,
-            logits_processor=_processors(own, items, params, ids, mask, start),
+            logits_processor=LogitsProcessorList(
+                [*([] if scores is None else [scores]), *_processors(own, items, params, ids, mask, start)]
+            ),
             stopping_criteria=StoppingCriteriaList([stopping] if stopping else []),
         )
+    told = None if scores is None else scores.finish(generated.sequences[:, -1])
     sequences = generated.sequences[:, start:].cpu().numpy()
     beams = None if params.num_beams == 1 else (generated.beam_indices >= 0).sum(dim=1).tolist()
     outputs: list[Output] = []
@@ -71,7 +76,10 @@ def generate_batch(model: Any, items: Sequence[Item], device: Any) -> list[Outpu
         tokens = sequence[:length].astype(np.int64)
         matcher = matchers[row]
         ended = length > 0 and (bool(ends[length - 1]) or (matcher is not None and matcher(tokens.tolist())))
-        outputs.append({"tokens": tokens, "finish": "stop" if ended else "length"})
+        output: Output = {"tokens": tokens, "finish": "stop" if ended else "length"}
+        if told is not None:
+            output |= score_arrays(told[row][:length], params.logprobs or 0)
+        outputs.append(output)
     return outputs
 
 

@@ -30,6 +30,7 @@ from transformers.generation import (
     TopPLogitsWarper,
 )
 
+from hfray.engines.base import TokenScores
 from hfray.types import GenerationParams
 
 
@@ -48,6 +49,38 @@ class GumbelNoise(LogitsProcessor):  # type: ignore[misc]
         for row, generator in zip(exponential, self._generators, strict=True):
             row.exponential_(generator=generator)
         return scores.double() - exponential.clamp_(min=torch.finfo(torch.float64).tiny).log_()
+
+
+def token_scores(scores: Any, tokens: Any, num_top: int) -> list[TokenScores]:
+    """Log-probabilities by the model's own scores, float32 [rows, vocabulary]. tokens: int64 [rows], those taken."""
+    logprobs = scores.log_softmax(dim=-1)
+    best = logprobs.topk(min(num_top, logprobs.shape[-1]), dim=-1)
+    taken = logprobs.gather(-1, tokens[:, None])[:, 0].tolist()
+    return [
+        TokenScores(logprob, tuple(ids), tuple(values))
+        for logprob, ids, values in zip(taken, best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
+
+
+class Scores(LogitsProcessor):  # type: ignore[misc]
+    """Leaves the scores as they are, and keeps the log-probabilities of what `generate` makes of them: first among the
+    processors it sees the model's own. Which token was taken shows in the next step, and in `finish` of the last."""
+
+    def __init__(self, num_top: int) -> None:
+        self._num_top = num_top
+        self._waiting: Any = None
+        self._steps: list[list[TokenScores]] = []
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        if self._waiting is not None:
+            self._steps.append(token_scores(self._waiting, input_ids[:, -1], self._num_top))
+        self._waiting = scores.float()  # processors make new scores, and leave these alone
+        return scores
+
+    def finish(self, last_tokens: Any) -> list[list[TokenScores]]:
+        """[rows][steps]; last_tokens: int64 [rows]."""
+        self._steps.append(token_scores(self._waiting, last_tokens, self._num_top))
+        return [list(row) for row in zip(*self._steps, strict=True)]
 
 
 class WithoutPadding(LogitsProcessor):  # type: ignore[misc]

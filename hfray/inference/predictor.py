@@ -4,7 +4,7 @@ class, so that a row gets the same answer offline and online. Knows neither Ray 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +13,8 @@ from hfray.engines.base import Engine, Outputs
 from hfray.errors import EngineError, ItemError, RowError
 from hfray.tasks.base import Task
 from hfray.types import Encoded, Item, Output, Result, Row
+
+ADAPTER_COLUMN = "adapter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,9 @@ class Pending:
 class Predictor:
     """`submit` encodes and queues, `finish` waits and decodes; `predict` is both."""
 
-    def __init__(self, task: Task, engine: Engine, *, seed: int = 0) -> None:
+    def __init__(self, task: Task, engine: Engine, *, seed: int = 0, adapters: Collection[str] = ()) -> None:
+        """adapters: names that rows may give in the column `adapter`; without any the column means nothing."""
+        self._adapters = frozenset(adapters)
         self.task = task
         self.engine = engine
         self._seed = seed
@@ -44,10 +48,19 @@ class Predictor:
         """One result or RowError per row, in order. `positions` are the rows' numbers in the job (for seeds)."""
         return self.finish(self.submit(rows, positions))
 
+    @property
+    def columns(self) -> set[str]:
+        """All columns that a row's answer may depend on."""
+        task = self.task
+        needed = {*task.columns, *task.optional_columns, *task.required_columns(task.options)}
+        return needed | ({ADAPTER_COLUMN} if self._adapters else set())
+
     def submit(self, rows: Sequence[Row], positions: Sequence[int] | None = None, options: Any = None) -> Pending:
         encoded = self.task.encode(rows, options)
         if len(encoded) != len(rows):
             raise EngineError(f"task {self.task.name} encoded {len(rows)} rows to {len(encoded)}; a mistake in hfray")
+        if self._adapters:
+            encoded = [self._adapted(each, row) for each, row in zip(encoded, rows, strict=True)]
         if self.task.mode == "generate":
             where = positions if positions is not None else range(len(rows))
             encoded = [self._seeded(each, position) for each, position in zip(encoded, where, strict=True)]
@@ -76,6 +89,16 @@ class Predictor:
             return self.task.decode([output for output in outputs if not isinstance(output, ItemError)], carry)
         except RowError as error:
             return error
+
+    def _adapted(self, encoded: Encoded | RowError, row: Row) -> Encoded | RowError:
+        """With the adapter that the row names."""
+        name = row.get(ADAPTER_COLUMN)
+        if isinstance(encoded, RowError) or name is None:
+            return encoded
+        if not isinstance(name, str) or name not in self._adapters:
+            known = ", ".join(sorted(self._adapters)[:20])
+            return RowError(f"adapter is {name!r:.80}, and the job has {known}", type="UnknownAdapter")
+        return replace(encoded, items=tuple(replace(item, adapter=name) for item in encoded.items))
 
     def _seeded(self, encoded: Encoded | RowError, position: int) -> Encoded | RowError:
         """Every sampled item gets a seed from the job's seed, its row's position and its number in the row."""

@@ -115,8 +115,7 @@ class ShardWorker:
     # -- steps
 
     def _read(self, shard: Shard) -> SelectedRows:
-        task = self.predictor.task
-        return self._reader.read(shard, {*task.columns, *task.optional_columns})
+        return self._reader.read(shard, self.predictor.columns)
 
     def _predict(
         self, predictor: Predictor, source: SelectedRows, wanted: Sequence[int]

@@ -14,6 +14,7 @@ from hfray.data.lease import Lease
 from hfray.data.ledger import Ledger
 from hfray.errors import HfrayError
 from hfray.inference.totals import Totals
+from hfray.kinds.batch_files import write_batch_files
 from hfray.kinds.check import Checked, check_columns, check_job, identity_of_model
 from hfray.kinds.cluster import Cluster
 from hfray.kinds.finish import compute_metrics, write_errors
@@ -95,6 +96,8 @@ class ScoreRun(JobRun[ScoreJob]):
         receipts = shards.in_order()
         self._check_totals(shards.totals, shards.totals.rows)
         write_errors(self._ledger, receipts, self._columns.schema)
+        if self._job.input.format == "openai-batch":
+            write_batch_files(self._ledger, receipts)
         metrics = compute_metrics(self._checked, self._ledger, receipts)
         self._refuse_unread_files()
         lease.check()

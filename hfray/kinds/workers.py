@@ -10,13 +10,15 @@ from typing import Any
 
 from hfray.data.ledger import Ledger
 from hfray.data.plan import Plan
-from hfray.engines.base import Engine
 from hfray.errors import EngineError
 from hfray.inference.predictor import Predictor
 from hfray.inference.receipt import Tick
 from hfray.inference.worker import ShardWorker
 from hfray.kinds.check import Checked
+from hfray.kinds.engines import make_engine
 from hfray.kinds.rows import row_reader
+from hfray.kinds.tasks import adapters_of_rows, make_task
+from hfray.spec.sections import FakeEngineSpec
 
 
 class WorkerFactory:
@@ -27,6 +29,7 @@ class WorkerFactory:
         self._source = checked.source
         self._adapter = checked.adapter
         self._labels = checked.labels
+        self._adapters = checked.adapters
         self._plan = plan
         self._ledger = ledger
 
@@ -51,8 +54,8 @@ class WorkerFactory:
 
         task_class = TASKS[self._job.task.name]
         source = self._source.located()
-        engine: Engine
-        if self._job.engine.name == "fake":
+        by_row = adapters_of_rows(self._job)
+        if isinstance(self._job.engine, FakeEngineSpec):
             from hfray.engines.fake import FakeEngine
             from hfray.models.info import model_info
             from hfray.models.load import load_processor
@@ -61,20 +64,16 @@ class WorkerFactory:
             processor = load_processor(source, task_class, adapter=self._adapter)
             config = config_of(source, self._adapter)
             info = model_info(source, config, tokenizer=processor.tokenizer, labels=self._labels)
-            engine = FakeEngine(num_labels=len(info.labels), seconds_per_item=self._job.engine.seconds_per_item)
-            return Predictor(task_class(self._job.task, processor, info), engine, seed=self._job.seed)
-        from hfray.engines.batch import BatchEngine
+            fake = FakeEngine(num_labels=len(info.labels), seconds_per_item=self._job.engine.seconds_per_item)
+            return Predictor(make_task(self._job, processor, info), fake, seed=self._job.seed, adapters=by_row)
         from hfray.models.load import load_model
 
-        model = load_model(self._job.model, task_class, labels=self._labels, source=source)
+        model = load_model(self._job.model, task_class, labels=self._labels, source=source, adapters=self._adapters)
+        engine = make_engine(self._job, model)
         loaded(model.facts.as_dict())
-        engine = BatchEngine(
-            model,
-            max_batch_tokens=self._job.engine.max_batch_tokens,
-            max_batch_items=self._job.engine.max_batch_items,
-            merge_batches=0,  # equal shards give equal parts
+        return Predictor(
+            make_task(self._job, model.processor, model.info), engine, seed=self._job.seed, adapters=by_row
         )
-        return Predictor(task_class(self._job.task, model.processor, model.info), engine, seed=self._job.seed)
 
 
 def _no_predictor() -> Predictor:

@@ -5,7 +5,7 @@ batches.
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from hfray.errors import EngineError, SpecError
 from hfray.models.adapter import attach_adapter
 from hfray.models.info import model_info, unusable
+from hfray.models.lora import AdapterBank
 from hfray.models.quantization import bytes_in, bytes_now, num_parameters, quantization_of
 from hfray.models.resolve import config_of, resolve_model, tokenizer_of
 from hfray.models.sentence import load_dense, read_sentence_modules
@@ -57,16 +58,24 @@ class LoadedModel:
     processor: Processor
     info: ModelInfo
     facts: ModelFacts
+    adapters: AdapterBank | None = None
+    """Adapters that items choose between."""
 
 
 def load_model(
-    spec: ModelSpec, task: type[Task], *, labels: Sequence[str] | None = None, source: ModelSource | None = None
+    spec: ModelSpec,
+    task: type[Task],
+    *,
+    labels: Sequence[str] | None = None,
+    source: ModelSource | None = None,
+    adapters: Mapping[str, ModelSource] | None = None,
 ) -> LoadedModel:
     """Loads a model with the head of `task`. Raises SpecError for what the author, EngineError for what the
     operator must mend.
 
     labels: names in place of the model's own, one for each output of its head.
-    source: what `resolve_model` found, where it has been asked already; `spec` is then the one that it gave.
+    source: what `resolve_model` found, where it has been asked already; `spec` is then the one that it gave. adapters:
+    what `resolve_adapters` found for `spec.adapters`.
     """
     if source is None:
         resolved = resolve_model(spec)
@@ -87,7 +96,7 @@ def load_model(
     if adapter is not None:
         merge = spec.merge_adapter and quantization_of(model.config) == "none"
         model = attach_adapter(model, adapter, merge=merge, missing=missing)
-    elif missing:
+    elif missing and not spec.adapters:
         raise SpecError(
             f"model {source.name} lacks weights for task {task.name}: {', '.join(missing[:4])}; they would be random"
         )
@@ -96,6 +105,11 @@ def load_model(
     if getattr(model.config, "pad_token_id", None) is None:
         model.config.pad_token_id = pad_token_id
     dense = load_dense(source, modules)
+    if adapters is None:
+        adapters = resolve_adapters(spec)
+    bank = None
+    if adapters:
+        bank = AdapterBank(model, adapters, device=device, max_loaded=spec.max_adapters, missing=missing)
     return LoadedModel(
         model=model,
         dense=None if dense is None else dense.to(device=device, dtype=dtype),
@@ -123,7 +137,13 @@ def load_model(
             adapter=spec.adapter,
             architecture=type(model).__name__,
         ),
+        adapters=bank,
     )
+
+
+def resolve_adapters(spec: ModelSpec) -> dict[str, ModelSource]:
+    """The sources of a model's named adapters, pinned."""
+    return {name: resolve_source(each.path, each.revision, kind="adapter") for name, each in spec.adapters.items()}
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -178,7 +198,7 @@ def _lower_case(tokenizer: Any) -> None:
 
 
 def _scalar(parameter: Any, *, exp: bool = False) -> float | None:
-    if parameter is None:
+    if not isinstance(parameter, torch.Tensor):  # of Cohere's decoders it is a plain number, and another thing
         return None
     value = parameter.detach().float().reshape(-1)[0]
     return float(value.exp() if exp else value)

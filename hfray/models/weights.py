@@ -63,7 +63,7 @@ def load_weights(
     remedy = "use model.quantization, model.device_map: auto with more GPUs per worker, or a smaller model"
     model, report = from_pretrained(class_name, source, device, arguments, remedy=remedy)
     mismatched = sorted(str(each[0]) for each in report.get("mismatched_keys", ()))
-    if mismatched and spec.adapter is None:
+    if mismatched and spec.adapter is None and not spec.adapters:
         raise SpecError(
             f"model {source.name}: its weights do not have the shapes of its configuration (or of task.labels): "
             f"{', '.join(mismatched[:4])}"

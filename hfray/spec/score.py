@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from hfray.spec.fields import misfit, operational
 from hfray.spec.sections import (
-    BatchEngineSpec,
+    ContinuousEngineSpec,
     EngineSpec,
     InputSpec,
     MetricsSpec,
@@ -45,8 +45,9 @@ class ScoreJob(Strict):
     """Where the results go."""
     metrics: MetricsSpec | None = operational(None)
     """Optional: score against a reference column."""
-    engine: EngineSpec = BatchEngineSpec()
-    """How the model is run."""
+    engine: EngineSpec | None = None
+    """How the model is run; default: `continuous` where a decoder-only model of a proved architecture generates, else
+    `batch`."""
     workers: WorkersSpec = operational(WorkersSpec())
     """On how many CPUs and GPUs."""
     shard_rows: int = Field(default=4096, ge=1)
@@ -60,6 +61,25 @@ class ScoreJob(Strict):
     def subject(self) -> str:
         """What it does, in a word."""
         return self.task.name
+
+    @model_validator(mode="after")
+    def _check_engine(self) -> ScoreJob:
+        task = TASKS[self.task.name]
+        if isinstance(self.engine, ContinuousEngineSpec) and task.auto_model != "AutoModelForCausalLM":
+            what = "computes no text" if task.mode == "forward" else "is for encoder-decoders"
+            problem = f"continuous generates with decoder-only models, and task {self.task.name} {what}; use batch"
+            raise misfit("engine.name", problem)
+        return self
+
+    @model_validator(mode="after")
+    def _check_batch(self) -> ScoreJob:
+        if self.input.format == "openai-batch":
+            if self.task.name not in ("text-generation", "feature-extraction"):
+                problem = f"openai-batch holds chats, prompts and texts to embed, nothing for task {self.task.name}"
+                raise misfit("input.format", problem)
+            if self.metrics is not None:
+                raise misfit("metrics", "the answers to a batch file are responses, which no metric reads; remove this")
+        return self
 
     @model_validator(mode="after")
     def _check_metrics(self) -> ScoreJob:

@@ -24,6 +24,19 @@ def _as_batch_engine(value: object) -> object:
     return {"name": "batch", **value} if isinstance(value, dict) and "name" not in value else value
 
 
+class AdapterSpec(Strict):
+    """One of several LoRA adapters."""
+
+    path: str = Field(min_length=1)
+    """Hub id or folder."""
+    revision: str | None = None
+    """Branch, tag or commit."""
+
+
+def _as_adapter(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
+
+
 class ModelSpec(Strict):
     """Which model, and how it is loaded."""
 
@@ -43,6 +56,14 @@ class ModelSpec(Strict):
     """A PEFT adapter: hub id or folder."""
     adapter_revision: str | None = None
     """Branch, tag or commit of the adapter."""
+    adapters: dict[
+        Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")],
+        Annotated[AdapterSpec, BeforeValidator(_as_adapter, json_schema_input_type=str | AdapterSpec)],
+    ] = Field(default_factory=dict)
+    """LoRA adapters by name (name: path, or name: {path, revision}), which share the model: each row names its own in
+    the column `adapter`; null there is the model without one."""
+    max_adapters: int = operational(8, ge=1)
+    """Adapters in memory at once; they are loaded when a row wants them, and the least recently used goes."""
     merge_adapter: bool = True
     """Merge the adapter into the weights (faster); an adapter on a quantised model always stays attached."""
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
@@ -51,6 +72,14 @@ class ModelSpec(Strict):
     """`auto` is the GPU that Ray gives the worker, or the CPU."""
     device_map: Literal["auto", "balanced"] | None = operational(None)
     """Spreads a model that is too large for one GPU over those of its worker (`workers.gpus`)."""
+
+    @model_validator(mode="after")
+    def _check_adapters(self) -> ModelSpec:
+        if self.adapters and self.adapter is not None:
+            raise misfit("adapters", "model.adapter is for all rows; name it here too, and leave model.adapter out")
+        if self.adapters and self.device_map is not None:
+            raise misfit("adapters", "adapters are on one device, and model.device_map spreads the model")
+        return self
 
 
 class InputSpec(Strict):
@@ -61,8 +90,9 @@ class InputSpec(Strict):
         BeforeValidator(_as_tuple, json_schema_input_type=str | list[str]),
     ] = Field(min_length=1)
     """Files, folders or globs; local, s3://, gs://, az:// or hf://. One path or a list."""
-    format: Literal["auto", "parquet", "jsonl", "csv", "text", "images", "huggingface"] = "auto"
-    """`auto` goes by the suffix; `huggingface` is a hub data set or a folder that `datasets` saved."""
+    format: Literal["auto", "parquet", "jsonl", "csv", "text", "images", "huggingface", "openai-batch"] = "auto"
+    """`auto` goes by the suffix; `huggingface` is a hub data set or a folder that `datasets` saved; `openai-batch` is a
+    file of OpenAI's Batch API, answered in output.jsonl and error.jsonl."""
     columns: dict[str, str] = Field(default_factory=dict)
     """New name: name in the files. Renames columns, in the output too."""
     select: str | None = None
@@ -146,6 +176,21 @@ class BatchEngineSpec(Strict):
     """Items of one batch."""
 
 
+class ContinuousEngineSpec(Strict):
+    """Texts join and leave a running batch between steps; for decoder-only generation."""
+
+    name: Literal["continuous"]
+    """The engine."""
+    cache_gb: Annotated[float, Field(gt=0)] | Literal["auto"] = operational("auto")
+    """Memory for keys and values, in GiB; `auto` is four fifths of what is free on a GPU, on a CPU a quarter of it, but
+    no more than 1 GiB, or than 16,384 tokens take. What does not fit waits, or is computed again."""
+    max_step_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = operational("auto")
+    """Tokens fed to the model at once: one of each running text, and pieces of prompts; `auto` is 256 on a CPU and
+    4,096 on a GPU, halved when memory runs out."""
+    max_running: Annotated[int, Field(ge=1)] | Literal["auto"] = operational("auto")
+    """Texts in the batch at once; `auto` is 64 on a CPU and 256 on a GPU."""
+
+
 class FakeEngineSpec(Strict):
     """No model: answers made from a digest of the input, for tests and scale runs."""
 
@@ -156,7 +201,8 @@ class FakeEngineSpec(Strict):
 
 
 EngineSpec = Annotated[
-    Annotated[BatchEngineSpec | FakeEngineSpec, Field(discriminator="name")], BeforeValidator(_as_batch_engine)
+    Annotated[BatchEngineSpec | ContinuousEngineSpec | FakeEngineSpec, Field(discriminator="name")],
+    BeforeValidator(_as_batch_engine),
 ]
 """Which engine; one without a name is `batch`."""
 

@@ -7,18 +7,35 @@ things make piecewise decoding hard, and both are settled here: one character ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what decoders show for bytes that are no whole character
 _MAX_CHARACTER_BYTES = 4  # UTF-8
 
 
-def decode_text(tokenizer: Any, tokens: Sequence[int]) -> str:
-    """The text of token ids, special tokens left out."""
+def decode_text(tokenizer: Any, tokens: Sequence[int], keep: Mapping[int, str] = MappingProxyType({})) -> str:
+    """The text of token ids, special tokens left out but for those to keep, which stand there as they are written."""
     ids = [int(token) for token in tokens]
+    if keep and not keep.keys().isdisjoint(ids):
+        pieces, start = [], 0
+        for place, token in enumerate(ids):
+            if token in keep:
+                pieces += [decode_text(tokenizer, ids[start:place]), keep[token]]
+                start = place + 1
+        return "".join([*pieces, decode_text(tokenizer, ids[start:])])
     return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def special_tokens(tokenizer: Any, texts: Iterable[str]) -> dict[int, str]:
+    """Those of the texts that are special tokens, by their ids: what `decode_text` would leave out."""
+    special = set(tokenizer.all_special_ids)
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    special |= {number for number, token in added.items() if token.special}
+    wanted = set(texts)
+    return {number: text for number in special if (text := str(tokenizer.convert_ids_to_tokens(number))) in wanted}
 
 
 def cut_at_stop(text: str, strings: Sequence[str]) -> str:
@@ -67,11 +84,15 @@ class StreamDecoder:
     valid UTF-8, characters already sent stay, while decoding at once would have replaced those of the same run.
     """
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self, tokenizer: Any, stop: Sequence[str] = (), keep: Mapping[int, str] = MappingProxyType({})
+    ) -> None:
+        """keep: special tokens that are part of the text, as `decode_text` has them."""
         self.stopped = False
         """Whether a stop string was found; nothing comes after it."""
         self._tokenizer = tokenizer
         self._stop = tuple(stop)
+        self._keep = keep
         self._window: list[int] = []  # the tokens of the last piece, as context, and those not sent yet
         self._num_sent = 0
         self._sent_text = ""
@@ -81,6 +102,10 @@ class StreamDecoder:
         """The text that is certain now and was not before; often empty."""
         pieces = []
         for token in tokens:
+            if int(token) in self._keep:
+                pieces += [self._next_piece(last=True), self._keep[int(token)]]
+                self._window, self._num_sent, self._sent_text = [], 0, ""
+                continue
             self._window.append(int(token))
             pieces.append(self._next_piece(last=False))
         return self._release("".join(pieces), last=False)
@@ -109,12 +134,12 @@ class StreamDecoder:
             self.stopped = True
             self._held = ""
             return before
-        num_held = 0 if last else _overlap(text, self._stop)
+        num_held = 0 if last else overlap(text, self._stop)
         self._held = text[len(text) - num_held :]
         return text[: len(text) - num_held]
 
 
-def _overlap(text: str, strings: Sequence[str]) -> int:
+def overlap(text: str, strings: Sequence[str]) -> int:
     """The length of the longest end of `text` that begins one of the strings."""
     longest = max(map(len, strings), default=1) - 1
     for length in range(min(longest, len(text)), 0, -1):

@@ -8,14 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-from hfray.tasks.generation import (
-    Seq2SeqOptions,
-    Seq2SeqTask,
-    first_texts,
-    generation_params,
-    task_specific,
-    text_references,
-)
+from hfray.tasks.generation import Seq2SeqTask, first_texts, text_references
+from hfray.tasks.generation_options import Seq2SeqOptions, generation_params, task_specific
 from hfray.types import GenerationParams, Result
 
 

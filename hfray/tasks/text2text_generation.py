@@ -8,14 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-from hfray.tasks.generation import (
-    Seq2SeqOptions,
-    Seq2SeqTask,
-    exact_match,
-    first_texts,
-    generation_params,
-    text_references,
-)
+from hfray.tasks.generation import Seq2SeqTask, exact_match, first_texts, text_references
+from hfray.tasks.generation_options import Seq2SeqOptions, generation_params
 from hfray.types import GenerationParams, Result
 
 

@@ -19,14 +19,8 @@ from pydantic import Field
 
 from hfray.errors import RowError, SpecError
 from hfray.tasks.base import ModelInfo, Processor
-from hfray.tasks.generation import (
-    Seq2SeqOptions,
-    Seq2SeqTask,
-    first_texts,
-    generation_params,
-    task_specific,
-    text_references,
-)
+from hfray.tasks.generation import Seq2SeqTask, first_texts, text_references
+from hfray.tasks.generation_options import Seq2SeqOptions, generation_params, task_specific
 from hfray.tasks.languages import (
     examples,
     known_code,

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from transformers import AutoModelForSequenceClassification
 
 from hfray.data.base import DEFAULT_OPTIONS
 from hfray.data.formats import index_file
@@ -17,6 +18,7 @@ from hfray.errors import SpecError
 from hfray.kinds.check import Checked, check_columns, check_job, identity_of_model
 from hfray.kinds.rows import where_of
 from hfray.spec.score import ScoreJob
+from tests.models.lora_support import save_lora
 from tests.models.support import save_model
 
 
@@ -93,3 +95,36 @@ def test_the_identity_of_a_folder_is_its_content(model: Path, tmp_path: Path) ->
     assert identity_of_model(check(copy)) == identity_of_model(check(model))
     (copy / "config.json").write_text((copy / "config.json").read_text() + "\n")
     assert identity_of_model(check(copy)) != identity_of_model(check(model))
+
+
+def test_adapters_that_rows_choose_between(model: Path, tmp_path: Path) -> None:
+    base = AutoModelForSequenceClassification.from_pretrained(model)
+    save_lora(base, tmp_path / "good", target_modules=["query"], task_type="SEQ_CLS")
+    save_lora(base, tmp_path / "dora", target_modules=["query"], use_dora=True)
+    spec = {"path": str(model), "adapters": {"good": str(tmp_path / "good")}}
+    checked = check(model, model=spec)
+    assert list(checked.adapters) == ["good"]
+    assert set(identity_of_model(checked)["adapters"]) == {"good"}
+    with pytest.raises(SpecError, match=r"model\.adapters: there is no column 'adapter'"):
+        check_columns(checked, plan(tmp_path, text=["a"]))
+    assert "adapter" in check_columns(checked, plan(tmp_path, text=["a"], adapter=["good"])).names
+    with pytest.raises(SpecError, match="use_dora is more than plain LoRA"):
+        check(model, model={"path": str(model), "adapters": {"dora": str(tmp_path / "dora")}})
+    with pytest.raises(SpecError, match=r"has no adapter_config\.json"):
+        check(model, model={"path": str(model), "adapters": {"none": str(model)}})
+    for adapters, says in (({"Good": "x"}, "should match pattern"), ({"a": "x"}, "model.adapter is for all rows")):
+        with pytest.raises(ValueError, match=says):
+            check(model, model={"path": str(model), "adapter": "y", "adapters": adapters})
+
+
+def test_a_head_that_every_adapter_brings_need_not_be_the_models(tmp_path: Path) -> None:
+    base = save_model(tmp_path / "base", "AutoModel")
+    labels = ("a", "b", "c")
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=3, ignore_mismatched_sizes=True)
+    save_lora(model, tmp_path / "with", target_modules=["query"], task_type="SEQ_CLS")
+    save_lora(model, tmp_path / "without", target_modules=["query"])
+    adapters = {"one": str(tmp_path / "with")}
+    task = {"name": "text-classification", "labels": labels}
+    check(base, model={"path": str(base), "adapters": adapters}, task=task)
+    with pytest.raises(SpecError, match="has no head for task text-classification"):
+        check(base, model={"path": str(base), "adapters": {**adapters, "two": str(tmp_path / "without")}}, task=task)

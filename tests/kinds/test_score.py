@@ -22,7 +22,7 @@ from hfray.kinds.report import Report
 from hfray.kinds.score import ScoreRun
 from hfray.spec.score import ScoreJob
 from tests.kinds import in_process
-from tests.models.support import save_model
+from tests.models.support import save_decoder, save_model
 
 Answers = Iterator[Receipt | ShardFailure]
 
@@ -270,3 +270,37 @@ def test_a_begun_retry_is_finished_by_any_later_run(office: Office, monkeypatch:
     assert "already complete" not in report.message
     assert not (office.out / "_work" / "retry.json").exists()
     assert office.manifest() == before, "the row is as bad as it was"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 1.2, "num_return_sequences": 2}], ids=["greedy", "sampled"])
+def test_texts_do_not_depend_on_where_a_run_was_cut(
+    office: Office, tmp_path_factory: pytest.TempPathFactory, sampling: dict[str, Any]
+) -> None:
+    """The continuous engine is chosen unasked; another run starts at another shard, and is interrupted twice."""
+    folder = save_decoder(tmp_path_factory.mktemp("decoder"))
+    changes: dict[str, Any] = {
+        "model": {"path": str(folder), "dtype": "float32"},
+        "task": {"name": "text-generation", "max_new_tokens": 12, **sampling},
+        "input": {"path": str(office.folder / "in.parquet"), "columns": {"prompt": "text"}},
+        "engine": None,
+    }
+    office.run(**changes)
+    assert "name: continuous" in (office.out / "spec.yaml").read_text()
+    wanted = {path.name: path.read_bytes() for path in (office.out / "data").iterdir()}
+    assert len({str(each) for each in pq.read_table(office.out / "data")["result"].to_pylist()}) > 25
+    shutil.rmtree(office.out)
+
+    def interrupted(answers: Answers) -> Answers:
+        yield next(answers)
+        raise KeyboardInterrupt
+
+    office.deal = interrupted
+    office.computed.clear()
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            office.run(**changes)
+    office.deal = lambda answers: answers
+    office.run(**changes)
+    assert office.computed == [0, 1, 2, 3, 4]
+    assert {path.name: path.read_bytes() for path in (office.out / "data").iterdir()} == wanted

@@ -269,6 +269,4 @@ def test_a_tokenised_folder_is_learned_from_and_must_be_of_the_same_tokenizer(of
     save_model(office.folder / "other", labels=CLASSES)
     other.save_pretrained(office.folder / "other")
     with pytest.raises(SpecError, match=r"input\.train: the tokens were made by the tokenizer of .*fingerprint"):
-        office.run(
-            restart=True, **classifier(office, input=tokens, model={"path": str(office.folder / "other")})
-        )
+        office.run(restart=True, **classifier(office, input=tokens, model={"path": str(office.folder / "other")}))

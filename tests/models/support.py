@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from hfray.models.load import LoadedModel, ModelFacts
 from hfray.tasks.base import Processor
@@ -51,6 +51,30 @@ def save_model(
     config = bert_config(labels=labels, max_length=max_length, **changes)
     config.vocab_size = len(tokenizer)
     tiny_model(auto_model, config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}[{{ message.role }}]{{ message.content }}[/{{ message.role }}]{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+
+
+def save_decoder(folder: Path, *, max_length: int = 256, chat_template: str = CHAT_TEMPLATE, **changes: Any) -> Path:
+    """A random Llama of 2 layers, its letter tokenizer and a chat template, in a folder; [SEP] ends a text."""
+    tokenizer = letter_tokenizer(max_length)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A", special_tokens=[("[CLS]", 2)]
+    )
+    tokenizer.bos_token, tokenizer.eos_token = "[CLS]", "[SEP]"
+    tokenizer.chat_template = chat_template
+    shape: dict[str, Any] = {
+        "vocab_size": len(tokenizer), "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.3, "bos_token_id": 2,
+        "eos_token_id": 3, "pad_token_id": 0, "max_position_embeddings": max_length,
+    }  # fmt: skip
+    tiny_model("AutoModelForCausalLM", LlamaConfig(**shape | changes)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

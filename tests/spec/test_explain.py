@@ -33,7 +33,7 @@ def test_a_kind_shows_every_section_and_what_most_tasks_share() -> None:
     assert rows["name"].required
     assert rows["output.path"].operational
     assert not rows["shard_rows"].operational
-    assert rows["engine"].default == "batch"
+    assert rows["engine"].default == "null"
     assert rows["engine.seconds_per_item"].members == ("fake",)
 
 
@@ -51,7 +51,7 @@ def test_topics() -> None:
     assert [row.path for row in explain("fill-mask.top_k")] == ["task.top_k"]
 
 
-@pytest.mark.parametrize("name", [*TASKS, "batch", "fake"])
+@pytest.mark.parametrize("name", [*TASKS, "batch", "continuous", "fake"])
 def test_every_task_and_engine_can_be_asked_for(name: str) -> None:
     rows = explain(name)
     assert rows[0].path in ("task.name", "engine.name")

@@ -20,6 +20,7 @@ JOB: dict[str, Any] = {
     "task": {"name": "text-classification", "top_k": 3},
     "input": {"path": "x.csv"},
     "output": {"path": "out"},
+    "engine": {"name": "batch"},
 }
 
 

@@ -24,7 +24,7 @@ MISTAKES = [
     ("text-classification", "text-clasification",
      "5: task.name: unknown name 'text-clasification', did you mean text-classification?"),
     ("name: batch", "name: bath", "10: engine.name: unknown name 'bath', did you mean batch?"),
-    ("name: batch", "name: vllm", "10: engine.name: unknown name 'vllm'; known: batch, fake"),
+    ("name: batch", "name: vllm", "10: engine.name: unknown name 'vllm'; known: batch, continuous, fake"),
     ("kind: score", "kind: scor", "1: kind: unknown kind 'scor', did you mean score?"),
     ("kind: score", "kind: 7", "1: kind: unknown kind 7; known: score, tokenize, export"),
     ("kind: score", "kind: [score]", "1: kind: unknown kind a list; known: score, tokenize, export"),

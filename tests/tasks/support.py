@@ -81,7 +81,7 @@ def info_of(model: PreTrainedModel, **changes: Any) -> ModelInfo:
         "max_length": getattr(config, "max_position_embeddings", None),
         "is_encoder_decoder": config.is_encoder_decoder,
     }
-    if (scale := getattr(model, "logit_scale", None)) is not None:
+    if isinstance(scale := getattr(model, "logit_scale", None), torch.Tensor):
         fields["logit_scale"] = float(scale.detach().exp())
     if (bias := getattr(model, "logit_bias", None)) is not None:
         fields["logit_bias"] = float(bias.detach())

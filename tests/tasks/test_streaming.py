@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import pickle
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfray.tasks.streaming import StopMatcher, StreamDecoder, cut_at_stop, decode_text
+from hfray.tasks.streaming import StopMatcher, StreamDecoder, cut_at_stop, decode_text, special_tokens
 from tests.tasks.generation_support import contexts, tokenizer_of
 
 TOKENIZERS = ("gpt2", "t5-small", "phi-3-mini")
@@ -143,10 +144,10 @@ def test_a_matcher_decodes_a_bounded_tail() -> None:
 
 def test_matchers_travel_and_are_equal_by_their_strings() -> None:
     matcher = StopMatcher(tokenizer_of("phi-3-mini"), ("\n",))
-    copy = pickle.loads(pickle.dumps(matcher))  # noqa: S301
+    travelled = pickle.loads(pickle.dumps(matcher))  # noqa: S301
     tokens = tokenizer_of("phi-3-mini")("a\nb").input_ids
-    assert copy == matcher
-    assert copy(tokens[:-1])
+    assert travelled == matcher
+    assert travelled(tokens[:-1])
     assert matcher != StopMatcher(matcher.tokenizer, ("\t",))
 
 
@@ -154,3 +155,19 @@ def test_cut_at_the_earliest_stop_string() -> None:
     assert cut_at_stop("one two three", ("three", " two")) == "one"
     assert cut_at_stop("one", ("two",)) == "one"
     assert cut_at_stop("one", ()) == "one"
+
+
+def test_special_tokens_that_belong_to_the_text_stand_where_they_are() -> None:
+    """Also behind half a character, which they end; others are left out."""
+    tokenizer = copy.deepcopy(tokenizer_of("gpt2"))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[MARK]", "[OTHER]"]})
+    keep = special_tokens(tokenizer, ["[MARK]", "[ABSENT]", "word"])
+    mark, other = tokenizer.convert_tokens_to_ids(["[MARK]", "[OTHER]"])
+    assert keep == {mark: "[MARK]"}
+    half = tokenizer("🎉").input_ids[:-1]
+    tokens = [mark, *tokenizer("so so").input_ids, other, *half, mark, *tokenizer(" then").input_ids]
+    whole = decode_text(tokenizer, tokens, keep)
+    assert whole == "[MARK]so so\N{REPLACEMENT CHARACTER}[MARK] then"
+    assert decode_text(tokenizer, [mark, *tokenizer("so").input_ids]) == "so"
+    decoder = StreamDecoder(tokenizer, keep=keep)
+    assert "".join([*(decoder.push([token]) for token in tokens), decoder.finish()]) == whole

@@ -241,3 +241,79 @@ def test_rows_that_lose_text_are_known() -> None:
     assert truncated(make("gpt2", **short), *({"prompt": "x" * num} for num in (20, 21))) == [False, True]
     chats = [{"messages": [{"role": "user", "content": "x" * num}]} for num in (20, 21)]
     assert truncated(make("phi-3-mini", input="messages", **short), *chats) == [False, True]
+
+
+def params_of(encoded: Any) -> Any:
+    assert not isinstance(encoded, RowError), encoded
+    return encoded.items[0].generation
+
+
+def test_a_row_sets_what_the_job_lets_it_set() -> None:
+    task = make(
+        "gpt2",
+        temperature=0.5,
+        seed=3,
+        stop=["x"],
+        row_options=["max_new_tokens", "temperature", "stop", "seed", "top_k"],
+    )
+    assert TextGeneration.required_columns(task.options)[0] == "prompt"
+    assert "temperature" in TextGeneration.required_columns(task.options)
+    own = {
+        "prompt": "a",
+        "max_new_tokens": 2.0,
+        "temperature": 1.5,
+        "stop": ["y", "z"],
+        "seed": 9,
+        "top_k": 4,
+        "top_p": 0.1,
+    }
+    nulls = {"prompt": "a", "max_new_tokens": None, "temperature": None, "stop": None, "seed": None}
+    first, second, third = map(params_of, task.encode([own, nulls, {"prompt": "a"}]))
+    assert (first.max_new_tokens, first.temperature, first.seed, first.top_k) == (2, 1.5, 9, 4)
+    assert first.top_p == 1.0, "the job does not let rows set it"
+    assert first.stop.strings == ("y", "z")
+    assert second == third
+    assert (second.max_new_tokens, second.temperature, second.seed, second.stop.strings) == (8, 0.5, 3, ("x",))
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens: Input should be greater than or equal to 1"),
+        ({"max_new_tokens": "many"}, "max_new_tokens: Input should be a valid integer"),
+        ({"max_new_tokens": 1000}, "max_new_tokens 1000 is too much"),
+        ({"num_return_sequences": 2}, "num_return_sequences above 1 needs a temperature"),
+    ],
+)
+def test_an_option_that_a_row_cannot_set_is_the_rows_error(own: dict[str, Any], says: str) -> None:
+    task = make("gpt2", row_options=["max_new_tokens", "num_return_sequences"])
+    bad, good = task.encode([{"prompt": "a", **own}, {"prompt": "a"}])
+    assert isinstance(bad, RowError)
+    assert bad.type == "BadOption"
+    assert says in bad.message
+    assert not isinstance(good, RowError)
+
+
+def test_the_type_of_the_result_is_the_jobs_not_the_rows() -> None:
+    assert make("gpt2", row_options=["num_return_sequences"]).result_type() == pa.list_(pa.string())
+    assert pa.types.is_struct(make("gpt2", row_options=["logprobs"]).result_type())
+    assert pa.types.is_struct(make("gpt2", logprobs=0).result_type())
+    task = make("gpt2", temperature=1.0, row_options=["num_return_sequences", "max_new_tokens"])
+    rows = [{"prompt": "Hello", "num_return_sequences": 3}, {"prompt": "Hello", "max_new_tokens": 2}]
+    assert [len(answer(task, model_of("gpt2"), [row])[0]) for row in rows] == [3, 1]
+
+
+def test_tokens_that_end_a_text() -> None:
+    free = answer(make("gpt2"), model_of("gpt2"), [{"prompt": "Hello"}])[0]
+    third = tokenizer_of("gpt2")(free).input_ids[2]
+    task = make("gpt2", stop_token_ids=[third], details=True)
+    (result,) = answer(task, model_of("gpt2"), [{"prompt": "Hello"}])
+    assert (result["completion_tokens"], result["finish"]) == (3, "stop")
+    assert free.startswith(result["text"])
+
+
+def test_options_that_do_not_go_together() -> None:
+    with pytest.raises(ValidationError, match="continue_final_message needs input: messages"):
+        TextGeneration.Options(continue_final_message=True)
+    with pytest.raises(ValidationError, match="row_options"):
+        TextGeneration.Options(row_options=["max_length"])

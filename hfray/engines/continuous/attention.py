@@ -92,7 +92,7 @@ class LayerShape:
 
     @property
     def bytes_per_token(self) -> int:
-        return self.num_kv_heads * (self.key_dim + self.value_dim) * self.dtype.itemsize
+        return int(self.num_kv_heads * (self.key_dim + self.value_dim) * self.dtype.itemsize)
 
 
 class BlockTensors:

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator
 from collections.abc import Sequence as Many
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -51,7 +52,7 @@ class ContinuousEngine:
 
     cache_bytes: most bytes of keys and values; "auto": a share of the free memory. max_step_tokens: most tokens fed to
     the model at once, decodes and pieces of prompts together. max_running: most sequences with a place in the batch.
-    Raises SpecError for a model that cannot be run so.
+    device_share: how much of a GPU is this worker's. Raises SpecError for a model that cannot be run so.
     """
 
     def __init__(
@@ -62,16 +63,26 @@ class ContinuousEngine:
         max_step_tokens: int | Literal["auto"] = "auto",
         max_running: int | Literal["auto"] = "auto",
         block_tokens: int = BLOCK_TOKENS,
+        device_share: float = 1.0,
     ) -> None:
         cpu = loaded.device.type == "cpu"
         running = (CPU_RUNNING if cpu else GPU_RUNNING) if max_running == "auto" else max_running
         tokens = (CPU_STEP_TOKENS if cpu else GPU_STEP_TOKENS) if max_step_tokens == "auto" else max_step_tokens
         self.stats = EngineStats()
         self._runner = Runner(
-            loaded, cache_bytes=None if cache_bytes == "auto" else cache_bytes, block_tokens=block_tokens
+            loaded,
+            cache_bytes=None if cache_bytes == "auto" else cache_bytes,
+            block_tokens=block_tokens,
+            device_share=device_share,
         )
         self.cache = BlockCache(self._runner.num_blocks, block_tokens)
-        self.scheduler = Scheduler(self.cache, max_step_tokens=max(tokens, running), max_running=running)
+        self._adapters = loaded.adapters
+        self.scheduler = Scheduler(
+            self.cache,
+            max_step_tokens=max(tokens, running),
+            max_running=running,
+            max_adapters=None if loaded.adapters is None else loaded.adapters.max_loaded,
+        )
         self._vocab_size = vocab_size(loaded.model)
         self._position_limit = position_limit(loaded.model)
         self._outputs = OutputCache()
@@ -89,7 +100,8 @@ class ContinuousEngine:
             self.stats.items += len(items)
         if not items:
             future.set_result([])
-        for item, key, places in group_equal(items):
+        # Those of one adapter together: fewer adapters are then wanted at a time.
+        for item, key, places in sorted(group_equal(items), key=lambda each: each[0].adapter or ""):
             cached = self._outputs.get(key) if item.reuse == "job" else None
             answer = cached if cached is not None else self._problem(item)
             if answer is not None:
@@ -180,7 +192,7 @@ class ContinuousEngine:
             sequence.suspect = False
             self._accept(sequence, token)
 
-    def _accept(self, sequence: Sequence, token: int | None) -> None:
+    def _accept(self, sequence: Sequence, token: Token | None) -> None:
         if token is None:
             self.scheduler.remove(sequence, forget=True)
             problem = ItemError("the model's scores are not finite numbers", type="NonFiniteOutput")
@@ -188,7 +200,7 @@ class ContinuousEngine:
             return
         self.stats.generated_tokens += 1
         try:
-            finish = sequence.append(token)
+            finish = sequence.append(token.id, token.scores)
         except Exception as error:
             self.scheduler.remove(sequence)
             sequence.receiver.done(model_failure(error))
@@ -196,7 +208,7 @@ class ContinuousEngine:
         if finish is not None:
             self.scheduler.remove(sequence)
             self.stats.computed_items += 1
-        sequence.receiver.token(token, finish)
+        sequence.receiver.token(replace(token, finish=finish))
         if finish is not None:
             sequence.receiver.done(sequence.output(finish))
 
@@ -257,7 +269,7 @@ class ContinuousEngine:
         self.stats.padded_tokens += num_tokens
 
     def _problem(self, item: Item) -> ItemError | None:
-        problem = input_problem(item, self._vocab_size)
+        problem = input_problem(item, self._vocab_size, self._adapters)
         if problem is not None:
             return problem
         params = item.generation

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 
-from hfray.engines.base import Finish, Outputs, Token
+from hfray.engines.base import Outputs, Token
 from hfray.errors import EngineError, ItemError
 from hfray.types import Output
 
@@ -61,7 +61,7 @@ class Places:
     def cancelled(self) -> bool:
         return self._request.cancelled
 
-    def token(self, token: int, finish: Finish | None) -> None:
+    def token(self, token: Token) -> None:
         pass
 
     def done(self, output: Output | ItemError) -> None:
@@ -81,8 +81,8 @@ class TokenStream:
         self._loop = loop
         self._queue: asyncio.Queue[Token | ItemError | EngineError] = asyncio.Queue()
 
-    def token(self, token: int, finish: Finish | None) -> None:
-        self._put(Token(token, finish))
+    def token(self, token: Token) -> None:
+        self._put(token)
 
     def done(self, output: Output | ItemError) -> None:
         if isinstance(output, ItemError):
@@ -91,7 +91,7 @@ class TokenStream:
     def fail(self, error: EngineError) -> None:
         self._put(error)
 
-    async def read(self) -> AsyncIterator[Token]:
+    async def read(self) -> AsyncGenerator[Token, None]:
         """Raises ItemError or EngineError; leaving early cancels the sequence."""
         try:
             while True:

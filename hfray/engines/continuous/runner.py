@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Many
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeVar
 
 import torch
 
+from hfray.engines.base import Token
 from hfray.engines.continuous.attention import NAME, BlockTensors, attending
 from hfray.engines.continuous.proof import (
     check_architecture,
@@ -17,13 +18,14 @@ from hfray.engines.continuous.proof import (
     observe_layers,
     position_limit,
     proof_tokens,
+    refuse,
     takes,
 )
 from hfray.engines.continuous.sampler import Sampler
 from hfray.engines.continuous.scheduler import Slice
 from hfray.engines.continuous.sequence import Sequence
 from hfray.engines.continuous.step import Step
-from hfray.engines.failures import is_out_of_memory, vocab_size
+from hfray.engines.failures import is_device_lost, is_out_of_memory, vocab_size
 from hfray.errors import EngineError
 from hfray.models.load import LoadedModel
 from hfray.types import GenerationParams
@@ -33,18 +35,24 @@ CPU_LEAST_TOKENS = 16384
 CPU_SHARE = 0.25  # of the memory that is free
 GPU_SHARE = 0.8
 PROOF_BLOCKS = 2
+T = TypeVar("T")
 
 
 class Runner:
     """Switches the model to block-wise attention for as long as it lives; `close` switches it back.
 
-    cache_bytes: most bytes of keys and values; "auto" takes a share of the memory that is free. Raises SpecError for
-    a model that cannot be run so, EngineError where not even one block fits.
+    cache_bytes: most bytes of keys and values; None takes a share of the memory that is free, and of a GPU that other
+    workers use too no more than `device_share`. Raises SpecError for a model that cannot be run so, EngineError where
+    not even one block fits.
     """
 
-    def __init__(self, loaded: LoadedModel, *, cache_bytes: int | None, block_tokens: int) -> None:
+    def __init__(
+        self, loaded: LoadedModel, *, cache_bytes: int | None, block_tokens: int, device_share: float = 1.0
+    ) -> None:
         self.block_tokens = block_tokens
+        self._device_share = device_share
         self.num_blocks = 0
+        self._tensors: Any = None
         self._loaded = loaded
         self._model = loaded.model
         base = self._model.get_base_model() if hasattr(self._model, "get_base_model") else self._model
@@ -60,17 +68,17 @@ class Runner:
             wanted = base(input_ids=prompt, use_cache=False).logits[0, [end - 1 for end in self._proof_ends]]
             base.set_attn_implementation(NAME)
             with self._closed_on_error():
-                layers = observe_layers(base, prompt)
+                layers = self._answered(lambda: observe_layers(base, prompt))
                 self.bytes_per_token = sum(layer.bytes_per_token for layer in layers.values())
                 self._tensors = self._allocate(layers, self._cache_bytes(cache_bytes))
-                check_scores(base, wanted, self._proof(prompt[0].tolist()))
+                check_scores(base, wanted, self._answered(lambda: self._proof(prompt[0].tolist())))
 
     def close(self) -> None:
         """The model attends as before; the cache is freed."""
         self._base.set_attn_implementation(self._own_attention)
         self._tensors = None
 
-    def step(self, slices: Many[Slice], fresh: list[int]) -> list[tuple[Sequence, int | None]]:
+    def step(self, slices: Many[Slice], fresh: list[int]) -> list[tuple[Sequence, Token | None]]:
         """The next token of each sequence that has one; None where the model's scores are not finite numbers.
 
         fresh: blocks that have new owners.
@@ -78,7 +86,8 @@ class Runner:
         if fresh:
             self._tensors.clear(torch.tensor(fresh, device=self._loaded.device))
         step = Step(slices, self.block_tokens, self._loaded.device)
-        scores = self._scores(step)
+        with self._adapted(slices, step):
+            scores = self._scores(step)
         if not step.drawing:
             return []
         return list(zip(step.drawing, self._sampler(scores, step.drawing), strict=True))
@@ -92,11 +101,21 @@ class Runner:
             logits = self._model(input_ids=step.input_ids, position_ids=step.position_ids, **settings).logits[0]
         return logits if self._keeps_logits else logits[step.last_rows]
 
+    def _adapted(self, slices: Many[Slice], step: Step) -> AbstractContextManager[None]:
+        bank = self._loaded.adapters
+        names = {each.sequence.adapter for each in slices} - {None}
+        if bank is None or not names:
+            return nullcontext()
+        bank.ensure([name for name in names if name is not None])
+        return bank.routed(step.routing())
+
     def _cache_bytes(self, wanted: int | None) -> int:
         if wanted is not None:
             return wanted
         if self._loaded.device.type == "cuda":
-            return int(torch.cuda.mem_get_info(self._loaded.device)[0] * GPU_SHARE)
+            free, total = torch.cuda.mem_get_info(self._loaded.device)
+            ours = total * self._device_share - torch.cuda.memory_reserved(self._loaded.device)
+            return max(0, int(min(free, ours) * GPU_SHARE))
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return min(int(free * CPU_SHARE), max(CPU_CACHE_BYTES, CPU_LEAST_TOKENS * self.bytes_per_token))
 
@@ -129,6 +148,15 @@ class Runner:
             start = end
         return torch.cat(found)
 
+    def _answered(self, run: Callable[[], T]) -> T:
+        """What the model's forward gives; one that fails over packed rows is refused."""
+        try:
+            return run()
+        except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+            if is_out_of_memory(error) or is_device_lost(error):
+                raise
+            raise refuse(self._base, f"it fails over packed rows: {' '.join(str(error).split())[:200]}") from error
+
     @contextmanager
     def _closed_on_error(self) -> Iterator[None]:
         try:
@@ -143,7 +171,7 @@ class _Nobody:
 
     cancelled = False
 
-    def token(self, token: int, finish: Any) -> None:
+    def token(self, token: Any) -> None:
         pass
 
     def done(self, output: Any) -> None:

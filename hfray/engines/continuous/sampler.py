@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+from hfray.engines.base import Token, TokenScores
 from hfray.engines.continuous.sequence import Sequence
-from hfray.engines.sampling import GumbelNoise, constraints, warpers
+from hfray.engines.sampling import GumbelNoise, constraints, token_scores, warpers
 from hfray.types import GenerationParams
 
 
@@ -29,9 +30,11 @@ class Sampler:
         self._own = own
         self._device = device
 
-    def __call__(self, scores: Any, sequences: Many[Sequence]) -> list[int | None]:
+    def __call__(self, scores: Any, sequences: Many[Sequence]) -> list[Token | None]:
         """scores: [rows, vocabulary], one row per sequence. None where they are not finite numbers."""
         scores = scores.float()
+        told = [row for row, sequence in enumerate(sequences) if sequence.params.logprobs is not None]
+        own = scores[told] if told else None  # a copy: constraints write into the scores
         for row, sequence in enumerate(sequences):
             state = self._state(sequence)
             if state.constraints:
@@ -43,9 +46,17 @@ class Sampler:
             for warper in warpers(params):
                 warped = warper(None, warped)
             for number, row in enumerate(rows):
-                drawn[row] = self._state(sequences[row]).noise(None, warped[number : number + 1])[0].argmax()
+                noise: Any = self._state(sequences[row]).noise
+                drawn[row] = noise(None, warped[number : number + 1])[0].argmax()
+        found: dict[int, TokenScores] = {}
+        if told:
+            num_top = max(sequences[row].params.logprobs or 0 for row in told)
+            found = dict(zip(told, token_scores(own, drawn[told], num_top), strict=True))
         # The largest is NaN where any score is.
-        return [token if fine else None for token, fine in zip(drawn.tolist(), best.isfinite().tolist(), strict=True)]
+        return [
+            Token(token, scores=_cut(found.get(row), sequences[row].params.logprobs)) if fine else None
+            for row, (token, fine) in enumerate(zip(drawn.tolist(), best.isfinite().tolist(), strict=True))
+        ]
 
     def _state(self, sequence: Sequence) -> RowState:
         if sequence.sampler is None:
@@ -61,6 +72,13 @@ class Sampler:
         for processor in state.constraints:
             scores = processor(ids, scores)
         return scores
+
+
+def _cut(scores: TokenScores | None, num_top: int | None) -> TokenScores | None:
+    """To what its own row asks for."""
+    if scores is None or num_top is None or len(scores.top_ids) == num_top:
+        return scores
+    return TokenScores(scores.logprob, scores.top_ids[:num_top], scores.top_logprobs[:num_top])
 
 
 def _groups(sequences: Many[Sequence]) -> list[tuple[list[int], GenerationParams]]:

@@ -38,7 +38,11 @@ class Slice:
 class Scheduler:
     """Not thread-safe. A step is `schedule`, the model, then `advance` (it worked) or `undo` (it did not)."""
 
-    def __init__(self, cache: BlockCache, *, max_step_tokens: int, max_running: int) -> None:
+    def __init__(
+        self, cache: BlockCache, *, max_step_tokens: int, max_running: int, max_adapters: int | None = None
+    ) -> None:
+        """max_adapters: most different ones among the running sequences."""
+        self._max_adapters = max_adapters
         self.max_step_tokens = max_step_tokens
         self.max_running = max_running
         self.waiting: deque[Sequence] = deque()
@@ -73,6 +77,8 @@ class Scheduler:
         slices = self._continue(self.running)
         budget = self.max_step_tokens - sum(each.count for each in slices)
         while budget > 0 and self.waiting and not self.waiting[0].suspect and len(self.running) < self.max_running:
+            if not self._has_adapter_room(self.waiting[0]):
+                break
             piece = self._admit(self.waiting[0], budget)
             if piece is None:
                 break
@@ -157,6 +163,12 @@ class Scheduler:
         self.shared_tokens += start
         self._publish(sequence, start + count)
         return Slice(sequence, start, count)
+
+    def _has_adapter_room(self, sequence: Sequence) -> bool:
+        if self._max_adapters is None or sequence.adapter is None:
+            return True
+        running = {each.adapter for each in self.running if each.adapter is not None}
+        return len(running | {sequence.adapter}) <= self._max_adapters
 
     def _publish(self, sequence: Sequence, num_tokens: int) -> None:
         """Announces blocks that this step fills: a layer writes all keys and values before it reads any, so another

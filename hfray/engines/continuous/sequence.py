@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hfray.engines.base import Finish
+from hfray.engines.base import Finish, Token, TokenScores, score_arrays
 from hfray.errors import EngineError, ItemError
 from hfray.types import GenerationParams, Item, Output
 
@@ -22,8 +22,8 @@ class Receiver(Protocol):
         """Whether nobody waits any more."""
         ...
 
-    def token(self, token: int, finish: Finish | None) -> None:
-        """A new token, as soon as it is known, and why the text ends with it, if it does."""
+    def token(self, token: Token) -> None:
+        """A new token, as soon as it is known."""
         ...
 
     def done(self, output: Output | ItemError) -> None:
@@ -49,7 +49,10 @@ class Sequence:
     arrival: int
     salt: bytes
     """Sequences share blocks only under equal salts."""
+    adapter: str | None = None
     new: list[int] = field(default_factory=list)
+    scores: list[TokenScores] = field(default_factory=list)
+    """Of the new tokens, where they are asked for."""
     blocks: list[int] = field(default_factory=list)
     num_cached: int = 0
     suspect: bool = False
@@ -64,7 +67,7 @@ class Sequence:
             raise ValueError(f"an item of kind {item.kind} needs generation parameters")
         salt = repr((item.cache_salt, item.adapter)).encode()
         tokens = np.asarray(item.inputs["input_ids"]).tolist()
-        return cls(item.generation, tokens, receiver, arrival, salt)
+        return cls(item.generation, tokens, receiver, arrival, salt, item.adapter)
 
     @property
     def num_prompt(self) -> int:
@@ -84,17 +87,22 @@ class Sequence:
             self._digests.append(hashlib.blake2b(before + block.tobytes(), digest_size=16).digest())
         return self._digests[:count]
 
-    def append(self, token: int) -> Finish | None:
+    def append(self, token: int, scores: TokenScores | None = None) -> Finish | None:
         """Takes a new token; says why the text ends with it ("stop" or "length"), if it does.
 
         Raises what the stop matcher raises.
         """
         self.tokens.append(token)
         self.new.append(token)
+        if scores is not None:
+            self.scores.append(scores)
         stop = self.params.stop
         if token in self.params.eos_token_ids or (stop is not None and stop(self.new)):
             return "stop"
         return "length" if len(self.new) >= self.params.max_new_tokens else None
 
     def output(self, finish: Finish) -> Output:
-        return {"tokens": np.array(self.new, dtype=np.int64), "finish": finish}
+        output: Output = {"tokens": np.array(self.new, dtype=np.int64), "finish": finish}
+        if self.params.logprobs is not None:
+            output |= score_arrays(self.scores, self.params.logprobs)
+        return output

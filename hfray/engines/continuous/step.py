@@ -87,6 +87,14 @@ class Step:
             if each.count > 1
         ]
 
+    def routing(self) -> list[tuple[str, Any]]:
+        """Which rows have which adapter: `models.lora.Routing`."""
+        names = [each.sequence.adapter for each in self._slices]
+        if set(names) == {names[0]}:
+            return [] if names[0] is None else [(names[0], None)]
+        rows = np.repeat(np.array([name or "" for name in names]), [each.count for each in self._slices])
+        return [(name, self._tensor(np.flatnonzero(rows == name))) for name in sorted({each for each in names if each})]
+
     def decodes(self, window: int | None) -> Decodes:
         """window: how many last positions a row sees, itself included; None: all."""
         if window not in self._decodes:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hfray.errors import RowError, SpecError
-from hfray.tasks.features.conversation import ChatTemplate, Rendered, check_messages, check_tools
+from hfray.tasks.features.conversation import ChatTemplate, Rendered
+from hfray.tasks.messages import check_messages, check_tools
 from hfray.tasks.text import any_cut, check_text
 from hfray.types import Row
 

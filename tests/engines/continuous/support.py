@@ -10,20 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import (
-    Gemma2Config,
-    GPT2Config,
-    GPTNeoXConfig,
-    GptOssConfig,
-    LlamaConfig,
-    MistralConfig,
-    OPTConfig,
-    PreTrainedModel,
-    Qwen2Config,
-    Qwen3Config,
-)
+from transformers import AutoConfig, Gemma2Config, GPT2Config, LlamaConfig, PreTrainedModel, Qwen2Config
 
 from hfray.engines.continuous.engine import ContinuousEngine
+from hfray.engines.continuous.proof import PROVED
 from hfray.errors import ItemError
 from hfray.types import Array, Generated, GenerationParams, Item
 from tests.models.support import loaded
@@ -37,27 +27,40 @@ _SHAPE: dict[str, Any] = {
     "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.3, "bos_token_id": 2,
     "eos_token_id": EOS, "pad_token_id": PAD,
 }  # fmt: skip
+_WINDOW: dict[str, Any] = {"head_dim": 16, "sliding_window": 12}
+_EXPERTS: dict[str, Any] = {"num_experts_per_tok": 2, "moe_intermediate_size": 64, "num_experts": 4}
 _CONFIGS: dict[str, Any] = {
     "gpt2": lambda: GPT2Config(vocab_size=VOCABULARY, n_positions=160, n_embd=64, n_layer=2, n_head=4,
                                initializer_range=0.3, bos_token_id=2, eos_token_id=EOS, pad_token_id=PAD),
     "llama": lambda: LlamaConfig(**_SHAPE),
     "qwen2": lambda: Qwen2Config(**_SHAPE),
     "gemma2": lambda: Gemma2Config(**_SHAPE, head_dim=16, sliding_window=12, query_pre_attn_scalar=16),
-    "qwen3": lambda: Qwen3Config(**_SHAPE, head_dim=16),
-    "mistral": lambda: MistralConfig(**_SHAPE, sliding_window=10),
-    "gpt_oss": lambda: GptOssConfig(**_SHAPE, head_dim=16, sliding_window=10, num_local_experts=2,
-                                    num_experts_per_tok=1),
-    "opt": lambda: OPTConfig(**_SHAPE, ffn_dim=128, word_embed_proj_dim=64, max_position_embeddings=160),
-    "gpt_neox": lambda: GPTNeoXConfig(**_SHAPE),
+    "gpt_oss": lambda: AutoConfig.for_model("gpt_oss", **_SHAPE, head_dim=16, sliding_window=10, num_local_experts=2,
+                                            num_experts_per_tok=1),
+    "opt": lambda: AutoConfig.for_model("opt", **_SHAPE, ffn_dim=128, word_embed_proj_dim=64,
+                                        max_position_embeddings=160),
 }  # fmt: skip
+_CHANGES: dict[str, dict[str, Any]] = {
+    **{name: {"head_dim": 16} for name in ("gemma", "glm", "glm4", "helium", "hunyuan_v1_dense", "qwen3", "seed_oss")},
+    **{name: {"num_local_experts": 4, "num_experts_per_tok": 2} for name in ("mixtral", "phimoe")},
+    **dict.fromkeys(("cohere2", "exaone4", "gemma3_text", "ministral", "olmo3"), _WINDOW),
+    "mistral": {"sliding_window": 10},
+    "qwen2_moe": {**_EXPERTS, "shared_expert_intermediate_size": 64},
+    "qwen3_moe": {**_EXPERTS, "head_dim": 16},
+}
 MODELS = ("gpt2", "llama", "qwen2", "gemma2")
-MORE_MODELS = ("qwen3", "mistral", "gpt_oss", "opt", "gpt_neox")
-"""Heads with their own norms, windows everywhere, attention sinks, positions with an offset, partial rotations."""
+MORE_MODELS = tuple(sorted(PROVED - set(MODELS)))
+"""Heads with their own norms, windows everywhere, attention sinks, offsets, partial rotations, experts."""
+
+
+def _config_of(name: str) -> Any:
+    make = _CONFIGS.get(name)
+    return AutoConfig.for_model(name, **{**_SHAPE, **_CHANGES.get(name, {})}) if make is None else make()
 
 
 @cache
 def model_of(name: str) -> PreTrainedModel:
-    return tiny_model("AutoModelForCausalLM", _CONFIGS[name]())
+    return tiny_model("AutoModelForCausalLM", _config_of(name))
 
 
 def prompts(lengths: Sequence[int] = LENGTHS, seed: int = 7) -> list[Array]:

@@ -1,0 +1,1 @@
+"""OpenAI's API in terms of tasks: bodies of requests to rows and options, results to bodies of responses."""
