@@ -49,6 +49,7 @@ from hfray.training.memory import Precision, Setting
 from hfray.training.plan import DeepSpeedPlan, plan_deepspeed
 from hfray.training.position import Position
 from hfray.training.run import CURVE_FILE, LAST, Outcome
+from hfray.training.savable import check_savable
 from hfray.training.schedule import RunLength, Schedule
 from hfray.training.secret import secret_key
 from hfray.training.setup import Examples, ModelSetup, TrainSetup, ValidationRows
@@ -376,6 +377,7 @@ class TrainRun(JobRun[TrainJob]):
                 memory_bytes=memory_bytes,
                 host_bytes=host_bytes,
             )
+            check_savable(str(checked.trainer.get("optim", "adamw_torch")), plans[world_size].config)
         decided = plans[checked.world_sizes[0]].trainer
         if decided.get("bf16") is True:
             precision = "bf16"

@@ -248,8 +248,10 @@ def _pretrained(
     if isinstance(method, QloraSpec) and targets is not None:
         import_bitsandbytes()
         from transformers import BitsAndBytesConfig
+        from transformers.integrations import is_deepspeed_zero3_enabled
 
-        arguments["device_map"] = {"": device}
+        if not is_deepspeed_zero3_enabled():  # which places the weights itself
+            arguments["device_map"] = {"": device}
         arguments["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type=method.quantization,

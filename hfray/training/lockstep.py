@@ -18,7 +18,8 @@ def in_lockstep(model: Any, device: torch.device, *, needed: bool) -> Iterator[N
         yield
         return
     lockstep = _Lockstep(model, device)
-    handle = model.register_forward_pre_hook(lockstep.before_forward)
+    # Before DeepSpeed's own, which fetches weights already: on all ranks the word goes round first.
+    handle = model.register_forward_pre_hook(lockstep.before_forward, prepend=True)
     try:
         yield
         lockstep.wait_for_others()

@@ -72,6 +72,8 @@ def run(setup: TrainSetup, rank: Rank, tick: Tick) -> Outcome | None:
     import deepspeed
 
     torch.set_num_threads(setup.threads)
+    # Made for inference; it would be compiled first, for minutes.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     # Before the model is made: ZeRO-3 divides its weights among the ranks that there are then.
     deepspeed.init_distributed(dist_backend="nccl" if setup.on_gpu else "gloo", verbose=False)
     with tempfile.TemporaryDirectory(prefix="hfray-train-") as scratch:
