@@ -133,10 +133,14 @@ class Progress:
                 self._print()
 
     def total(self, rows: int | None, noun: str = "rows") -> None:
-        """Sets the number of rows of what is to come, once it is known, and begins to count anew; noun: what they are
-        called (steps)."""
+        """Sets the number of rows of the whole job, once it is known; noun: what they are called (steps)."""
         with self._lock:
-            self._state = _State(phase=self._state.phase, total_rows=rows, noun=noun)
+            self._state = replace(self._state, total_rows=rows, noun=noun)
+
+    def begin(self) -> None:
+        """Forgets what was counted: what comes now is another thing."""
+        with self._lock:
+            self._state = _State(phase=self._state.phase)
             self._rate = _Rate()
             self._rate.start(self._clock())
 

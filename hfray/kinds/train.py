@@ -136,6 +136,7 @@ class TrainRun(JobRun[TrainJob]):
             return Tokenised(spec.path[0], wanted, given, None)
         job = self._tokenize_job(part, spec)
         run = TokenizeRun(job, self._progress, job_path=self._job_path, log_path=self._log_path, debug=self._debug)
+        self._progress.begin()
         self._progress.phase(f"tokenising {part}")
         try:
             run.run(restart=False, retry_errors=False)
@@ -185,6 +186,7 @@ class TrainRun(JobRun[TrainJob]):
         sweep(self._ledger.storage, self._fingerprint)
         self._first_step = latest_step(self._ledger.storage, self._fingerprint)
         setup = self._setup(ray_cluster)
+        self._progress.begin()
         self._progress.total(setup.schedule.length.num_steps, "steps")
         self._progress.phase("starting workers")
         try:

@@ -181,6 +181,19 @@ def test_an_exception_passes_and_cleans_up(console: Console) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "hfray-progress"]
 
 
+def test_what_begins_is_counted_anew(console: Console, clock: Clock) -> None:
+    with Progress(console, 100, interval_s=3600, clock=clock) as progress:
+        clock.now_s += 10
+        progress.update(100, 2_000, 3, 2)
+        progress.begin()
+        progress.total(10, "steps")
+        progress.phase("training")
+        clock.now_s += 10
+        progress.update(5, 100, 0, 1)
+    last = text(console).splitlines()[-1]
+    assert last == "[0:20] training  5/10 steps  0.5 steps/s  10 tokens/s  1 worker  ETA 0:10"
+
+
 def test_a_training_run_counts_steps(console: Console, clock: Clock) -> None:
     with Progress(console, interval_s=3600, clock=clock) as progress:
         progress.total(938, "steps")

@@ -82,7 +82,7 @@ def test_overrides_come_before_validation(write: Write) -> None:
         ("model.path=", "--set model.path: must be text, not null"),
         ("name.x.y=1", "--set name: must be text, not a mapping of keys"),
         ("input.path.0.x=1", "--set input.path.0: must be text, not a mapping of keys"),
-        ("kind=serve", "--set kind: unknown kind 'serve'; known: score, tokenize, export"),
+        ("kind=serve", "--set kind: unknown kind 'serve'; known: score, tokenize, train, export"),
         ("task={top_k: 3}", "--set task.name: missing; `hfray explain task.name` says what goes there"),
         ("shard_rows", "--set shard_rows: write it as key=value, such as --set workers.max=4"),
         ("=1", "--set =1: write it as key=value, such as --set workers.max=4"),

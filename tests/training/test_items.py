@@ -50,6 +50,7 @@ def test_an_encoder_decoder_counts_every_target() -> None:
     assert not shifts_labels(AutoModelForSeq2SeqLM.from_config(config))
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # PEFT asks by the old name
 def test_an_adapter_is_looked_through() -> None:
     from peft import LoraConfig, get_peft_model
 
