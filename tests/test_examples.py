@@ -28,9 +28,10 @@ from hfray.kinds.tasks import make_task
 from hfray.models.export import find_export
 from hfray.models.info import check_model
 from hfray.models.source import resolve_source
-from hfray.spec.kinds import Job
 from hfray.spec.load import load_job
 from hfray.spec.score import ScoreJob
+from hfray.spec.sections import InputSpec
+from hfray.spec.trainer import check_trainer_fields
 from hfray.tasks import TASKS
 from hfray.tasks.base import ModelInfo, Processor
 from hfray.tasks.features import MODES
@@ -40,6 +41,7 @@ from tests.documents import DOCUMENTS, JOBS, ROOT, anchors, blocks, commands, li
 KINDS = {job: yaml.safe_load(job.read_text("utf-8"))["kind"] for job in JOBS}
 EXAMPLES = tuple(job for job in JOBS if KINDS[job] == "score" and job.stem not in ("quickstart", "openai-batch"))
 TOKENIZE_EXAMPLES = tuple(job for job in JOBS if KINDS[job] == "tokenize")
+TRAIN_EXAMPLES = tuple(job for job in JOBS if KINDS[job] == "train")
 EXPORT_EXAMPLES = tuple(job for job in JOBS if KINDS[job] == "export")
 
 # The test machine has no hub. What the examples name there, as its model and data set cards have it:
@@ -83,6 +85,11 @@ DATA_SETS: dict[str, dict[str, pa.DataType]] = {
         "full_topic": pa.string(),
         "messages": pa.list_(pa.struct({"content": pa.string(), "role": pa.string()})),
     },
+    "nyu-mll/glue": {"premise": pa.string(), "hypothesis": pa.string(), "label": pa.int64(), "idx": pa.int32()},
+    "facebook/xnli": {"premise": pa.string(), "hypothesis": pa.string(), "label": pa.int64()},
+    "Abirate/english_quotes": {"quote": pa.string(), "author": pa.string(), "tags": pa.list_(pa.string())},
+    "data/banking77/train.csv": {"text": pa.string(), "category": pa.string()},
+    "data/banking77/test.csv": {"text": pa.string(), "category": pa.string()},
     "microsoft/cats_vs_dogs": {"image": pa.struct({"bytes": pa.binary(), "path": pa.string()}), "labels": pa.int64()},
 }
 TOKENIZERS = {"AutoModelForCausalLM": "phi-3-mini", "AutoModelForSeq2SeqLM": "t5-small"}
@@ -94,12 +101,12 @@ def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def schema_of(job: Job, spool: Path) -> tuple[pa.Schema, tuple[str, ...]]:
-    """The columns of a job's input, and those that only the task sees."""
-    if job.input.format == "huggingface":
-        return pa.schema(DATA_SETS[job.input.path[0]]), ()
-    file = list_files(job.input.path, job.input.format)[0]
-    return index_file(file, job.shard_rows, str(spool)).schema, FORMATS[file.format].payload
+def schema_of(spec: InputSpec, spool: Path) -> tuple[pa.Schema, tuple[str, ...]]:
+    """The columns of an input, and those that only the task sees."""
+    if spec.path[0] in DATA_SETS:
+        return pa.schema(DATA_SETS[spec.path[0]]), ()
+    file = list_files(spec.path, spec.format)[0]
+    return index_file(file, 1000, str(spool)).schema, FORMATS[file.format].payload
 
 
 def processor_of(job: ScoreJob, shared_data: Path) -> Processor:
@@ -153,7 +160,7 @@ def test_a_job_says_what_it_does_first(path: Path) -> None:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_the_input_of_a_job_has_what_it_needs(path: Path, tmp_path: Path) -> None:
     job = load_job(path)
-    columns = Columns(job.input.columns, *schema_of(job, tmp_path))
+    columns = Columns(job.input.columns, *schema_of(job.input, tmp_path))
     columns.require(TASKS[job.task.name].required_columns(job.task), "task")
     if job.input.where is not None:
         columns.require(compile_where(job.input.where).columns, "where")
@@ -206,7 +213,7 @@ def test_the_input_of_a_tokenize_job_fits_its_mode(path: Path, tmp_path: Path, s
     from transformers import AutoTokenizer
 
     job = load_job(path)
-    columns = Columns(job.input.columns, *schema_of(job, tmp_path))
+    columns = Columns(job.input.columns, *schema_of(job.input, tmp_path))
     if job.mode.name == "tokenizer":
         columns.require(("text",), "mode")
         return
@@ -217,6 +224,24 @@ def test_the_input_of_a_tokenize_job_fits_its_mode(path: Path, tmp_path: Path, s
         shared_data / "tokenizers" / ("phi-3-mini" if decoder else "distilbert-base-uncased")
     )
     assert "input_ids" in mode(job.mode, tokenizer, job.max_length, present).packed_schema().names
+
+
+@pytest.mark.parametrize("path", TRAIN_EXAMPLES, ids=lambda path: path.stem)
+def test_the_inputs_of_a_training_job_fit_its_mode(path: Path, tmp_path: Path) -> None:
+    job = load_job(path)
+    mode = MODES[job.features_mode]
+    for spec in (job.input.train, job.input.validation):
+        if spec is None:
+            continue
+        columns = Columns(spec.columns, *schema_of(spec, tmp_path))
+        present = {field.name: field.type for field in columns.schema}
+        options = job.mode or mode.Options(name=mode.name)
+        columns.require(mode.required_columns(options, present), "mode")
+        if job.task.name == "text-classification":
+            columns.require(("label",), "task")
+        if spec.where is not None:
+            columns.require(compile_where(spec.where).columns, "where")
+    assert check_trainer_fields(job.trainer)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -38,6 +38,7 @@ from hfray.spec.tokenize import TokenizeJob, TokenizerSpec, TokensSpec
 from hfray.spec.train import TrainJob, training_identity
 from hfray.spec.yaml_lines import dump
 from hfray.tasks import TASKS
+from hfray.tasks.features import MODES
 from hfray.training.accumulation import accumulation
 from hfray.training.batches import columns_read
 from hfray.training.cadence import Cadence
@@ -149,7 +150,7 @@ class TrainRun(JobRun[TrainJob]):
 
     def _tokenize_job(self, part: str, spec: InputSpec) -> TokenizeJob:
         job, checked = self._job, self._checked
-        mode: Any = job.mode.model_dump() if job.mode is not None else {"name": job.features_mode}
+        mode: Any = job.mode.model_dump() if job.mode is not None else _mode_of(job)
         if part == "validation" and self._train.tokens.labels and mode.get("labels", "auto") == "auto":
             mode["labels"] = self._train.tokens.labels  # an index means the same name in both
         folder = Ledger(job.output.path, "parquet", "").storage.url(f"{TOKENS_FOLDER}/{part}")
@@ -490,6 +491,13 @@ class Tokenised:
     split: str
     tokens: Tokens
     rows: InputSpec | None
+
+
+def _mode_of(job: TrainJob) -> dict[str, Any]:
+    """The task's own mode; what the task's options say of inputs (a prefix, languages) holds for examples too."""
+    name = job.features_mode
+    shared = (job.task.model_fields_set & MODES[name].Options.model_fields.keys()) - {"name"}
+    return {"name": name} | {key: getattr(job.task, key) for key in sorted(shared)}
 
 
 def largest_label(tokenised: Tokenised) -> int:
