@@ -143,7 +143,8 @@ class Rig:
         return self.folder / name
 
     def job(self, source: Path, *, seconds_per_item: float | None = 0.0, name: str = "job", **changes: Any) -> Path:
-        """A job file. seconds_per_item: of the fake engine; None runs the tiny real model."""
+        """A job file. seconds_per_item: of the fake engine; None runs the tiny real model. A key that is None is left
+        out."""
         spec: dict[str, Any] = {
             "kind": "score",
             "name": name,
@@ -156,7 +157,7 @@ class Rig:
         if seconds_per_item is not None:
             spec["engine"] = {"name": "fake", "seconds_per_item": seconds_per_item}
         path = self.folder / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(spec | changes))
+        path.write_text(yaml.safe_dump({key: value for key, value in (spec | changes).items() if value is not None}))
         return path
 
     @property

@@ -1,0 +1,175 @@
+"""R8: training is killed (a worker, the controller, the driver, a raylet) at a random step; it, or the same command,
+ends in the same place: the same loss at every step and, on one thread, the same weights bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.promises.rig import Nodes, Rig, Run, environment
+
+STEPS, SAVE_STEPS = 60, 10
+METHODS: dict[str, tuple[Any, Any]] = {
+    "full": ("full", 1),
+    "lora": ({"name": "lora", "r": 4}, 2),
+    "full, divided": ("full", 3),
+}
+WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a run has come to."""
+
+    losses: list[float]
+    evaluation: float
+    weights: str
+    resumed_from: list[int]
+    failures: int
+
+
+def ended(output: Path) -> Ended:
+    report = json.loads((output / "report.json").read_text())
+    training = report["training"]
+    (weights,) = (output / name for name in WEIGHTS if (output / name).is_file())
+    return Ended(
+        [point["loss"] for point in training["points"]],
+        report["metrics"]["loss"],
+        hashlib.sha256(weights.read_bytes()).hexdigest(),
+        training["resumed_from"],
+        training["failures"],
+    )
+
+
+def training_job(rig: Rig, name: str, method: str) -> Path:
+    source = rig.folder / "rows.parquet"
+    if not source.exists():
+        dice = random.Random(0)
+        texts = ["".join(dice.choice("abcde ") for _ in range(dice.randint(8, 60))) for _ in range(200)]
+        pq.write_table(pa.table({"text": texts, "label": ["b" if "b" in text[:9] else "a" for text in texts]}), source)
+    tuned, stage = METHODS[method]
+    return rig.job(
+        source,
+        seconds_per_item=None,
+        name=name,
+        kind="train",
+        shard_rows=None,
+        task="text-classification",
+        method=tuned,
+        deepspeed=stage,
+        input={"train": {"path": str(source)}, "validation": {"path": str(source), "limit": 50}},
+        output={"path": str(rig.folder / name)},
+        global_batch_size=8,
+        trainer={
+            "max_steps": STEPS,
+            "per_device_train_batch_size": 2,
+            "learning_rate": 1e-3,
+            "logging_steps": 1,
+            "save_steps": SAVE_STEPS,
+            "save_strategy": "steps",
+            "eval_strategy": "steps",
+            "eval_steps": STEPS,
+        },
+        workers={"min": 2},
+    )
+
+
+def processes_of(nodes: Nodes, title: str) -> list[psutil.Process]:
+    found = []
+    for each in psutil.Process(nodes.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if title in " ".join(each.cmdline()) and each.status() != psutil.STATUS_ZOMBIE:
+                found.append(each)
+    return found
+
+
+def sealed(output: Path) -> int:
+    return len(list((output / "_work" / "checkpoints").glob("*/*/manifest.json")))
+
+
+def last_step(output: Path) -> int:
+    names = [path.parent.name for path in (output / "_work" / "checkpoints").glob("*/*/manifest.json")]
+    return max((int(name[:8]) for name in names), default=0)
+
+
+@pytest.mark.parametrize(
+    ("method", "seed"),
+    [
+        pytest.param(method, seed, marks=pytest.mark.slow if (method, seed) == ("full", 0) else pytest.mark.chaos)
+        for method in METHODS
+        for seed in range(5)
+    ],
+)
+def test_killed_training_ends_in_the_same_place(rig: Rig, method: str, seed: int) -> None:
+    dice = random.Random(seed)
+    calm_job = training_job(rig, "calm", method)
+    rig.run(calm_job)
+    calm = ended(rig.folder / "calm")
+    assert len(calm.losses) == STEPS
+    assert len(set(calm.losses)) > STEPS // 2
+    # Its tokens serve the others.
+    tokens = rig.folder / "calm" / "_work" / "tokens"
+    for victim in ("RayTrainWorker", "TrainController", "driver"):
+        job = training_job(rig, victim.lower(), method)
+        output = rig.folder / victim.lower()
+        (output / "_work").mkdir(parents=True)
+        (output / "_work" / "tokens").symlink_to(tokens)
+        target = SAVE_STEPS * dice.randint(1, STEPS // SAVE_STEPS - 2)
+        run = rig.start(job)
+        rig.wait_for(lambda output=output, target=target: last_step(output) >= target, run)
+        kill(rig, run, victim, dice)
+        if victim == "RayTrainWorker":
+            assert run.wait() == 0, run.text()
+        else:
+            run.wait()
+            rig.run(job)
+        found = ended(output)
+        print(f"{method}, seed {seed}: {victim} killed after step {target}, went on from {found.resumed_from}")
+        assert found.losses == calm.losses
+        assert (found.evaluation, found.weights) == (calm.evaluation, calm.weights)
+        assert found.resumed_from
+        assert found.resumed_from[-1] >= target
+        assert not sealed(output)
+
+
+def kill(rig: Rig, run: Run, victim: str, dice: random.Random) -> None:
+    if victim == "driver":
+        run.kill()
+        return
+    found = processes_of(rig.nodes, victim)
+    assert found, f"there is no {victim}"
+    dice.choice(found).kill()
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", range(3))
+def test_a_removed_raylet_is_replaced(rig: Rig, seed: int) -> None:
+    """One worker's node dies; another one joins, and the run goes on there by itself."""
+    dice = random.Random(seed)
+    calm_job = training_job(rig, "calm", "full")
+    rig.run(calm_job)
+    calm = ended(rig.folder / "calm")
+    with contextlib.closing(Nodes(0, environment(rig.faults))) as nodes:
+        made = [nodes.add(), nodes.add(), nodes.add()]  # two workers, and room for tokens
+        output = rig.folder / "removed"
+        run = rig.start(training_job(rig, "removed", "full"), nodes=nodes)
+        target = SAVE_STEPS * dice.randint(1, STEPS // SAVE_STEPS - 2)
+        rig.wait_for(lambda: last_step(output) >= target, run)
+        for node in made[:2]:
+            nodes.remove(node)
+        nodes.add()
+        assert run.wait() == 0, run.text()
+    found = ended(output)
+    print(f"seed {seed}: two of three nodes removed after step {target}, went on from {found.resumed_from}")
+    assert found.losses == calm.losses
+    assert found.weights == calm.weights
