@@ -5,6 +5,7 @@ together; knows processes that are one group already, not who started them.
 from __future__ import annotations
 
 import copy
+import os
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -42,6 +43,8 @@ from hfray.training.setup import Examples, TrainSetup
 from hfray.training.tokens import TokenExamples
 from hfray.training.trainer import RunTrainer
 
+CURVES_FOLDER = "runs"
+"""TensorBoard's."""
 CURVE_FILE = "training_curve.svg"
 """Which the driver draws beside the model's card."""
 LAST = ("config.json", "adapter_config.json", FACTS_FILE)
@@ -125,6 +128,7 @@ class _Session:
             early_stopping=setup.early_stopping,
         )
         trainer.train()
+        self._keep_curves()
         if setup.cadence.load_best and trainer.position.best_step not in (None, trainer.position.step):
             self._checkpoints.restore_best(trainer.model_wrapped, trainer.position.best_step)
         files = self._publish(trainer)
@@ -158,6 +162,20 @@ class _Session:
 
     def tick(self, position: Position, loss: float | None) -> None:
         self._tick(position, loss)
+
+    # -- what TensorBoard shows
+
+    @property
+    def _curves(self) -> Path:
+        storage = self._setup.ledger.storage
+        return storage.local_path(CURVES_FOLDER) if storage.is_local else self._scratch / CURVES_FOLDER
+
+    def _keep_curves(self) -> None:
+        storage = self._setup.ledger.storage
+        with together(f"curves in {storage.url(CURVES_FOLDER)}"):
+            if self._rank.rank == 0 and not storage.is_local:
+                for file in sorted(each for each in self._curves.rglob("*") if each.is_file()):
+                    storage.replace(f"{CURVES_FOLDER}/{file.relative_to(self._curves).as_posix()}", file)
 
     # -- the parts
 
@@ -196,6 +214,9 @@ class _Session:
             return TrainingArguments(**(given | own))
 
     def _trackers(self, wanted: Any) -> list[str]:
+        """TensorBoard always, in the output's `runs`; the others that the job names."""
+        if self._rank.rank == 0:
+            os.environ["TENSORBOARD_LOGGING_DIR"] = str(self._curves)
         names = [] if wanted in (None, "none") else [wanted] if isinstance(wanted, str) else list(wanted)
         return list(dict.fromkeys(["tensorboard", *(name for name in names if name != "none")]))
 

@@ -79,6 +79,7 @@ def test_a_tuned_model_scores_as_its_last_evaluation_said(office: TrainOffice) -
         scored = task.metrics(results, LABELS[:21])
         assert scored == {name: report.metrics[name] for name in scored}
         assert (office.out / "training_curve.svg").is_file()
+        assert len(list((office.out / "runs").glob("events.out.tfevents.*"))) == 1
         assert "![training curve](training_curve.svg)" in (office.out / "README.md").read_text()
 
 
