@@ -1,0 +1,100 @@
+"""What is wrong with a training job is said before anything is started, with the field and what to write instead."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hfray.errors import SpecError
+from hfray.kinds.train_check import CheckedTraining, check_training
+from hfray.spec.train import TrainJob
+from tests.models.support import letter_tokenizer, save_model
+from tests.training.support import PLAIN, plain_rows, write_tokens
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_model(tmp_path / "model")
+    letter_tokenizer(256).save_pretrained(tmp_path / "tokenizer")
+    return tmp_path
+
+
+def job(folder: Path, **changes: Any) -> TrainJob:
+    spec: dict[str, Any] = {
+        "kind": "train",
+        "name": "check",
+        "model": {"path": str(folder / "model")},
+        "task": "text-classification",
+        "input": {"train": "rows.csv"},
+        "output": {"path": str(folder / "out")},
+    }
+    return TrainJob.model_validate(spec | changes)
+
+
+def check(folder: Path, **changes: Any) -> CheckedTraining:
+    return check_training(job(folder, **changes))
+
+
+def test_a_right_job_is_settled(folder: Path) -> None:
+    checked = check(folder, workers={"min": 1, "max": 4}, global_batch_size=8, trainer={"learning_rate": "1e-3"})
+    assert checked.trainer == {"learning_rate": 1e-3}
+    assert checked.world_sizes == (1,)  # eight examples of one worker at once are the whole batch
+    assert check(folder, workers={"min": 1, "max": 4}, global_batch_size=32).world_sizes == (1, 2, 4)
+    assert checked.max_length == 64
+    assert checked.separation is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"trainer": {"learning_rte": 1}},
+            r"trainer\.learning_rte: is no training argument, did you mean learning_rate",
+        ),
+        ({"trainer": {"logging_strategy": "minutes"}}, r"trainer\.logging_strategy: unknown value 'minutes'"),
+        ({"method": {"name": "lora", "target_modules": ["q_proj"]}}, r"has no module 'q_proj'"),
+        ({"workers": {"min": 3}}, r"global_batch_size: 32 is no multiple of 24.*or .* workers"),
+        ({"max_length": 128}, r"max_length: 128 is above what the model takes, 64"),
+        ({"deepspeed": "nowhere.json"}, r"deepspeed: nowhere\.json cannot be read"),
+    ],
+)
+def test_mistakes_are_named(folder: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        check(folder, **changes)
+
+
+def test_pickled_weights_are_refused(folder: Path) -> None:
+    (folder / "model" / "model.safetensors").rename(folder / "model" / "pytorch_model.bin")
+    with pytest.raises(SpecError, match=r"has no model\.safetensors; pickled weights can run code"):
+        check(folder)
+
+
+def test_an_architecture_that_mixes_packed_documents_is_refused(folder: Path) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 300}
+    packed = {"task": "text-generation", "mode": {"name": "packed", "append_eos": False}, "max_length": 64}
+    model = {"path": str(folder / "tokenizer"), "config": {"model_type": "mamba", **sizes}}
+    with pytest.raises(SpecError, match="packed documents"):
+        check(folder, model=model, **packed)
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 32}
+    model["config"] = {"model_type": "llama", **sizes, **heads}
+    assert check(folder, model=model, **packed).separation == "position_ids"
+
+
+def test_a_tokenised_folder_takes_no_words_about_rows(folder: Path) -> None:
+    tokens = write_tokens(str(folder / "tokens"), {"train": [plain_rows(10)]}, PLAIN)
+    with pytest.raises(SpecError, match=r"input\.where: .* is a tokenised folder"):
+        check(folder, input={"train": {"path": tokens, "where": "a > 1"}})
+    with pytest.raises(SpecError, match=r"input\.train: the tokens were made by the tokenizer of letters"):
+        check(folder, input={"train": tokens})
+
+
+def test_a_file_of_deepspeed_is_read(folder: Path) -> None:
+    path = folder / "zero.json"
+    path.write_text(json.dumps({"zero_optimization": {"stage": 2}}))
+    assert check(folder, deepspeed=str(path)).job.deepspeed == str(path)
+    path.write_text("[]")
+    with pytest.raises(SpecError, match="must hold a mapping"):
+        check(folder, deepspeed=str(path))
