@@ -40,6 +40,11 @@ def misfit(key: str, problem: str) -> PydanticCustomError:
     return PydanticCustomError("misfit", "{problem}", {"key": key, "problem": problem})
 
 
+def named(value: object) -> object:
+    """A name alone as a section that takes its defaults."""
+    return {"name": value} if isinstance(value, str) else value
+
+
 def identity_of(spec: BaseModel) -> dict[str, Any]:
     """The identity fields of a spec, recursively, as plain JSON values."""
     return dict(_identity(spec, spec.model_dump(mode="json")))

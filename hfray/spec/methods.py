@@ -6,11 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from hfray.spec.fields import named
 from hfray.types import Strict
-
-
-def _as_method(value: object) -> object:
-    return {"name": value} if isinstance(value, str) else value
 
 
 class FullSpec(Strict):
@@ -60,7 +57,5 @@ class QloraSpec(LoraSpec):
     """Quantise the scales too; saves another 0.4 bit per weight."""
 
 
-MethodSpec = Annotated[
-    Annotated[FullSpec | LoraSpec | QloraSpec, Field(discriminator="name")], BeforeValidator(_as_method)
-]
+MethodSpec = Annotated[Annotated[FullSpec | LoraSpec | QloraSpec, Field(discriminator="name")], BeforeValidator(named)]
 """Which method; a name alone takes its defaults."""

@@ -6,9 +6,9 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from hfray.spec.fields import misfit, operational
+from hfray.spec.fields import misfit, named, operational
 from hfray.spec.sections import (
     ContinuousEngineSpec,
     EngineSpec,
@@ -25,7 +25,8 @@ from hfray.types import Strict
 if TYPE_CHECKING:
     AnyTask = TaskOptions
 else:  # one member per registered task, told apart by `name`
-    AnyTask = Annotated[reduce(or_, (task.Options for task in TASKS.values())), Field(discriminator="name")]
+    _TASKS = reduce(or_, (task.Options for task in TASKS.values()))
+    AnyTask = Annotated[Annotated[_TASKS, Field(discriminator="name")], BeforeValidator(named)]
 
 
 class ScoreJob(Strict):
@@ -38,7 +39,7 @@ class ScoreJob(Strict):
     model: ModelSpec
     """Which model."""
     task: AnyTask
-    """What the model does to a row."""
+    """What the model does to a row: a name, or a section with its options."""
     input: InputSpec
     """Which rows."""
     output: OutputSpec

@@ -8,18 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from hfray.spec.fields import misfit, operational
+from hfray.spec.fields import misfit, named, operational
 from hfray.spec.sections import InputSpec, WorkersSpec
 from hfray.tasks import TASKS
 from hfray.tasks.features import MODES
 from hfray.tasks.features.base import FeatureOptions
 from hfray.tasks.features.tokenizer_options import TokenizerOptions
 from hfray.types import Strict
-
-
-def _as_mode(value: object) -> object:
-    return {"name": value} if isinstance(value, str) else value
-
 
 _MODES = {**{name: mode.Options for name, mode in MODES.items()}, "tokenizer": TokenizerOptions}
 _TASKS = tuple(name for name, task in TASKS.items() if task.training_mode is not None)
@@ -28,7 +23,7 @@ if TYPE_CHECKING:
     AnyMode = FeatureOptions | TokenizerOptions
     TrainableTask = str
 else:  # one member per mode, told apart by `name`
-    AnyMode = Annotated[Annotated[reduce(or_, _MODES.values()), Field(discriminator="name")], BeforeValidator(_as_mode)]
+    AnyMode = Annotated[Annotated[reduce(or_, _MODES.values()), Field(discriminator="name")], BeforeValidator(named)]
     TrainableTask = Literal[_TASKS]
 
 

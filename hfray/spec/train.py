@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from hfray.spec.fields import identity_of, misfit, operational
+from hfray.spec.fields import identity_of, misfit, named, operational
 from hfray.spec.methods import FullSpec, MethodSpec
 from hfray.spec.sections import InputSpec, WorkersSpec
 from hfray.spec.trainer import OPERATIONAL, refusal
@@ -35,10 +35,6 @@ MODES_OF_TASK: dict[str, tuple[str, ...]] = {
 """Which features train a task."""
 
 
-def _as_section(value: object) -> object:
-    return {"name": value} if isinstance(value, str) else value
-
-
 def _as_input(value: object) -> object:
     return {"path": value} if isinstance(value, str) else value
 
@@ -53,8 +49,8 @@ if TYPE_CHECKING:
 else:  # one member per task and per mode, told apart by `name`
     _TASKS = reduce(or_, (TASKS[name].Options for name in MODES_OF_TASK))
     _MODES = reduce(or_, (mode.Options for mode in MODES.values()))
-    TrainTask = Annotated[Annotated[_TASKS, Field(discriminator="name")], BeforeValidator(_as_section)]
-    TrainMode = Annotated[Annotated[_MODES, Field(discriminator="name")], BeforeValidator(_as_section)]
+    TrainTask = Annotated[Annotated[_TASKS, Field(discriminator="name")], BeforeValidator(named)]
+    TrainMode = Annotated[Annotated[_MODES, Field(discriminator="name")], BeforeValidator(named)]
 
 OneInput = Annotated[InputSpec, BeforeValidator(_as_input)]
 
