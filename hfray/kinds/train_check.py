@@ -134,9 +134,17 @@ def collator_of(checked: CheckedTraining, tokens: Tokens, max_length: int | None
 
 
 def _world_sizes(job: TrainJob) -> tuple[int, ...]:
-    """Raises SpecError where not even the least number of workers can share the global batch."""
+    """Raises SpecError where not even the least number of workers can share the global batch, or a GPU."""
     micro, least = job.micro_batch_size, job.workers.min
     most = job.workers.max or least
+    gpus = job.workers.gpus
+    if gpus > 1:
+        raise SpecError(f"workers.gpus: {gpus:g}; a training worker uses one GPU: write 1, and more workers")
+    if 0 < gpus < 1 and most > 1:
+        raise SpecError(
+            f"workers.gpus: {gpus:g}; workers that train together cannot share a GPU (nccl does not let them): write 1, "
+            "or workers: {min: 1}"
+        )
     sizes = world_sizes(job.global_batch_size, micro, least, most)
     if not sizes or sizes[0] != least:
         accumulation(job.global_batch_size, micro, least)

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +111,7 @@ class _Session:
         arguments = self._arguments()
         model = self._model()
         trained = TokenExamples(
-            setup.examples.path, setup.examples.split, columns=setup.examples.columns, spool=self._spool()
+            setup.examples.path, setup.examples.split, columns=setup.examples.columns, spool=self._spool
         )
         self._evaluator = self._make_evaluator(model)
         position = self._checkpoints.position()
@@ -132,6 +134,7 @@ class _Session:
         if setup.cadence.load_best and trainer.position.best_step not in (None, trainer.position.step):
             self._checkpoints.restore_best(trainer.model_wrapped, trainer.position.best_step)
         files = self._publish(trainer)
+        shutil.rmtree(self._spool, ignore_errors=True)
         if rank.rank:
             return None
         peak = peak_of(rank.device, setup.model.precision)
@@ -272,7 +275,7 @@ class _Session:
         return Evaluator(
             rank=self._rank,
             examples=TokenExamples(
-                setup.validation.path, setup.validation.split, columns=setup.validation.columns, spool=self._spool()
+                setup.validation.path, setup.validation.split, columns=setup.validation.columns, spool=self._spool
             ),
             collate=self._collate(setup.validation, model),
             micro_batch_size=int(setup.trainer.get("per_device_eval_batch_size", setup.micro_batch_size)),
@@ -288,8 +291,9 @@ class _Session:
         source = (self._setup.model.source or self._setup.model.tokenizer).located()
         return model_info(source, model.config, tokenizer=self._tokenizer)
 
-    def _spool(self) -> Path | None:
-        """Of one machine's processes; only for what does not lie on its own disk."""
+    @cached_property
+    def _spool(self) -> Path:
+        """Decoded examples, for all processes of one machine; removed when the run has ended well."""
         folder = Path(tempfile.gettempdir()) / "hfray" / "blocks" / self._setup.ledger.fingerprint[:16]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder

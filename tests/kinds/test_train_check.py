@@ -58,6 +58,8 @@ def test_a_right_job_is_settled(folder: Path) -> None:
         ({"method": {"name": "lora", "target_modules": ["q_proj"]}}, r"has no module 'q_proj'"),
         ({"workers": {"min": 3}}, r"global_batch_size: 32 is no multiple of 24.*or .* workers"),
         ({"max_length": 128}, r"max_length: 128 is above what the model takes, 64"),
+        ({"workers": {"min": 2, "gpus": 0.5}}, r"workers\.gpus: 0\.5; workers that train together cannot share a GPU"),
+        ({"workers": {"min": 1, "gpus": 2}}, r"workers\.gpus: 2; a training worker uses one GPU"),
         ({"deepspeed": "nowhere.json"}, r"deepspeed: nowhere\.json cannot be read"),
     ],
 )
