@@ -14,8 +14,9 @@ from hfray.errors import SpecError
 from hfray.models.info import model_info
 from hfray.models.packed_attention import Separation, prove_packing
 from hfray.models.source import ModelSource, resolve_source
+from hfray.models.targets import Targets, on_meta, targets_of
 from hfray.models.tokenizers import TokenizerFacts, load_tokenizer, safe_max_length
-from hfray.models.trainable import Head, Targets, Vocabulary, on_meta, targets_of, training_config
+from hfray.models.trainable import Head, Vocabulary, training_config
 from hfray.spec.methods import LoraSpec
 from hfray.spec.sections import InputSpec
 from hfray.spec.tokenize import packs
@@ -142,8 +143,8 @@ def _world_sizes(job: TrainJob) -> tuple[int, ...]:
         raise SpecError(f"workers.gpus: {gpus:g}; a training worker uses one GPU: write 1, and more workers")
     if 0 < gpus < 1 and most > 1:
         raise SpecError(
-            f"workers.gpus: {gpus:g}; workers that train together cannot share a GPU (nccl does not let them): write 1, "
-            "or workers: {min: 1}"
+            f"workers.gpus: {gpus:g}; workers that train together cannot share a GPU (nccl does not let them); write 1 "
+            "or take one worker"
         )
     sizes = world_sizes(job.global_batch_size, micro, least, most)
     if not sizes or sizes[0] != least:

@@ -16,21 +16,12 @@ from hfray.errors import SpecError
 from hfray.models.info import load_config
 from hfray.models.quantization import import_bitsandbytes
 from hfray.models.source import ModelSource
+from hfray.models.targets import PEFT_TASKS, Targets
 from hfray.models.weights import from_pretrained, reason_of
 from hfray.spec.methods import LoraSpec, MethodSpec, QloraSpec
 from hfray.spec.problems import close_or_known
 from hfray.spec.train import BaseModelSpec
 
-_PEFT_TASKS = {
-    "AutoModelForSequenceClassification": "SEQ_CLS",
-    "AutoModelForTokenClassification": "TOKEN_CLS",
-    "AutoModelForQuestionAnswering": "QUESTION_ANS",
-    "AutoModelForCausalLM": "CAUSAL_LM",
-    "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM",
-}
-"""Auto class to PEFT's name for what it does; a masked language model has none."""
-_NEW_HEADS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
-"""Tasks whose heads are made for the labels at hand: trained whole beside an adapter, and saved with it."""
 _FREE_KEYS = frozenset({
     "model_type", "dtype", "architectures", "rope_parameters", "rope_scaling", "rope_theta", "decoder_start_token_id",
     "pad_token_id", "bos_token_id", "eos_token_id",
@@ -124,82 +115,6 @@ def _check_keys(values: Mapping[str, Any], config: Any) -> None:
             )
 
 
-def on_meta(config: Any, auto_model: str) -> Any:
-    """The model without memory. Raises SpecError: Transformers cannot build it."""
-    import transformers
-
-    try:
-        with torch.device("meta"):
-            return getattr(transformers, auto_model).from_config(config)
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise SpecError(f"model.config: Transformers cannot build {auto_model} of it: {reason_of(error)}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """Which modules an adapter changes. layers: names of those that it stands beside, None for all linear ones below
-    the head; whole: names of those that are trained as they are and saved with it."""
-
-    layers: tuple[str, ...] | None
-    whole: tuple[str, ...]
-    head: tuple[str, ...] = ()
-    """The model's top modules that are not its body."""
-    output: tuple[str, ...] = ()
-    """The embedding that makes logits; with the head it is never put in 4 bits."""
-
-
-def targets_of(method: LoraSpec, model: Any, auto_model: str) -> Targets:
-    """model: may be on the meta device. Raises SpecError: a module that the model does not have, with those that it
-    has."""
-    names = [name for name, _ in model.named_modules()]
-    for field, wanted in (("target_modules", method.target_modules), ("train_modules", method.train_modules)):
-        for each in () if isinstance(wanted, str) else wanted:
-            if not any(name == each or name.endswith(f".{each}") for name in names):
-                known = _linear_names(model) if field == "target_modules" else sorted({_last(name) for name in names})
-                raise SpecError(
-                    f"method.{field}: {type(model).__name__} has no module {each!r}{close_or_known(each, known)}"
-                )
-    layers: tuple[str, ...] | None
-    if isinstance(method.target_modules, tuple):
-        layers = method.target_modules
-    else:
-        layers = _usual_layers(model.config.model_type) if method.target_modules == "auto" else None
-        if layers is not None and not any(_last(name) in layers for name in names):
-            layers = None
-    head = _head_modules(model)
-    new = head if _PEFT_TASKS.get(auto_model) in _NEW_HEADS else ()
-    embedding = model.get_output_embeddings()
-    output = tuple(name for name, module in model.named_modules() if embedding is not None and module is embedding)
-    return Targets(layers, tuple(dict.fromkeys([*new, *method.train_modules])), head, output)
-
-
-def _usual_layers(model_type: str) -> tuple[str, ...] | None:
-    """Those that PEFT chooses for an architecture; None where it has no choice."""
-    import_bitsandbytes()  # which PEFT would import
-    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
-
-    found = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model_type)
-    return None if found is None or isinstance(found, str) else tuple(found)
-
-
-def _head_modules(model: Any) -> tuple[str, ...]:
-    """Top modules with weights that are not the body's."""
-    return tuple(
-        name
-        for name, module in model.named_children()
-        if name != model.base_model_prefix and any(True for _ in module.parameters())
-    )
-
-
-def _linear_names(model: Any) -> list[str]:
-    kinds = ("Linear", "Conv1D", "Linear4bit")
-    return sorted({_last(name) for name, module in model.named_modules() if type(module).__name__ in kinds})
-
-
-def _last(name: str) -> str:
-    return name.rpartition(".")[2]
-
-
 def load_trainable(
     spec: BaseModelSpec,
     method: MethodSpec,
@@ -277,7 +192,7 @@ def _with_adapter(
     beside = [name for name in new if not any(name == each or name.startswith(f"{each}.") for each in targets.head)]
     whole = tuple(dict.fromkeys([*targets.whole, *sorted(beside)]))
     config = LoraConfig(
-        task_type=_PEFT_TASKS.get(auto_model),
+        task_type=PEFT_TASKS.get(auto_model),
         r=method.r,
         lora_alpha=method.alpha,
         lora_dropout=method.dropout,

@@ -5,10 +5,8 @@ together; knows processes that are one group already, not who started them.
 from __future__ import annotations
 
 import copy
-import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from typing import Any
 import torch
 
 from hfray.data.publish import draft_folder, publish
-from hfray.errors import EngineError, SpecError
+from hfray.errors import EngineError
 from hfray.models.info import model_info
 from hfray.models.model_card import model_card
 from hfray.models.quantization import spare_all_layers
@@ -31,10 +29,11 @@ from hfray.spec.methods import QloraSpec
 from hfray.tasks import TASKS
 from hfray.tasks.base import ModelInfo, Processor, Task
 from hfray.training.accumulation import accumulation
-from hfray.training.cadence import SETTLED
+from hfray.training.arguments import training_arguments
 from hfray.training.checkpoints import Checkpoints
 from hfray.training.collective import together
 from hfray.training.counting import count_for
+from hfray.training.curves import keep_curves, show_curves
 from hfray.training.evaluation import PERPLEXITY_TASKS, Evaluator, Rank
 from hfray.training.loading import Collate, train_loader
 from hfray.training.order import MicroBatches, SampleOrder
@@ -45,8 +44,6 @@ from hfray.training.setup import Examples, TrainSetup
 from hfray.training.tokens import TokenExamples
 from hfray.training.trainer import RunTrainer
 
-CURVES_FOLDER = "runs"
-"""TensorBoard's."""
 CURVE_FILE = "training_curve.svg"
 """Which the driver draws beside the model's card."""
 LAST = ("config.json", "adapter_config.json", FACTS_FILE)
@@ -82,8 +79,7 @@ def run(setup: TrainSetup, rank: Rank, tick: Tick) -> Outcome | None:
     # Before the model is made: ZeRO-3 divides its weights among the ranks that there are then.
     deepspeed.init_distributed(dist_backend="nccl" if setup.on_gpu else "gloo", verbose=False)
     with tempfile.TemporaryDirectory(prefix="hfray-train-") as scratch:
-        session = _Session(setup, rank, tick, Path(scratch))
-        return session.run()
+        return _Session(setup, rank, tick, Path(scratch)).run()
 
 
 class _Session:
@@ -108,7 +104,9 @@ class _Session:
 
     def run(self) -> Outcome | None:
         setup, rank = self._setup, self._rank
-        arguments = self._arguments()
+        if rank.rank == 0:
+            show_curves(setup.ledger.storage, self._scratch)
+        arguments = training_arguments(setup, rank.world_size, self._scratch / "trainer")
         model = self._model()
         trained = TokenExamples(
             setup.examples.path, setup.examples.split, columns=setup.examples.columns, spool=self._spool
@@ -130,7 +128,9 @@ class _Session:
             early_stopping=setup.early_stopping,
         )
         trainer.train()
-        self._keep_curves()
+        with together(f"curves in {setup.ledger.url}"):
+            if rank.rank == 0:
+                keep_curves(setup.ledger.storage, self._scratch)
         if setup.cadence.load_best and trainer.position.best_step not in (None, trainer.position.step):
             self._checkpoints.restore_best(trainer.model_wrapped, trainer.position.best_step)
         files = self._publish(trainer)
@@ -166,62 +166,7 @@ class _Session:
     def tick(self, position: Position, loss: float | None) -> None:
         self._tick(position, loss)
 
-    # -- what TensorBoard shows
-
-    @property
-    def _curves(self) -> Path:
-        storage = self._setup.ledger.storage
-        return storage.local_path(CURVES_FOLDER) if storage.is_local else self._scratch / CURVES_FOLDER
-
-    def _keep_curves(self) -> None:
-        storage = self._setup.ledger.storage
-        with together(f"curves in {storage.url(CURVES_FOLDER)}"):
-            if self._rank.rank == 0 and not storage.is_local:
-                for file in sorted(each for each in self._curves.rglob("*") if each.is_file()):
-                    storage.replace(f"{CURVES_FOLDER}/{file.relative_to(self._curves).as_posix()}", file)
-
     # -- the parts
-
-    def _arguments(self) -> Any:
-        from transformers import TrainingArguments
-
-        setup, world_size = self._setup, self._rank.world_size
-        if world_size not in setup.deepspeed:
-            raise SpecError(f"{world_size} workers cannot share global_batch_size {self._global_batch_size}")
-        given = {key: value for key, value in setup.trainer.items() if key not in SETTLED}
-        own = {
-            "output_dir": str(self._scratch / "trainer"),
-            "deepspeed": dict(setup.deepspeed[world_size]),
-            "max_steps": setup.schedule.length.num_steps,
-            "per_device_train_batch_size": setup.micro_batch_size,
-            "gradient_accumulation_steps": accumulation(self._global_batch_size, setup.micro_batch_size, world_size),
-            "seed": setup.seed,
-            "data_seed": setup.seed,
-            "use_cpu": not setup.on_gpu,
-            "bf16": setup.model.precision == "bf16",
-            "fp16": setup.model.precision == "fp16",
-            # hfray's own cadence, order of samples and checkpoints stand in for these.
-            "logging_strategy": "no",
-            "eval_strategy": "no",
-            "save_strategy": "no",
-            "ignore_data_skip": True,
-            "remove_unused_columns": False,
-            "average_tokens_across_devices": True,
-            "logging_nan_inf_filter": False,
-            "disable_tqdm": True,
-        }
-        trackers = given.pop("report_to", None)
-        own["report_to"] = self._trackers(trackers)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*is deprecated.*")
-            return TrainingArguments(**(given | own))
-
-    def _trackers(self, wanted: Any) -> list[str]:
-        """TensorBoard always, in the output's `runs`; the others that the job names."""
-        if self._rank.rank == 0:
-            os.environ["TENSORBOARD_LOGGING_DIR"] = str(self._curves)
-        names = [] if wanted in (None, "none") else [wanted] if isinstance(wanted, str) else list(wanted)
-        return list(dict.fromkeys(["tensorboard", *(name for name in names if name != "none")]))
 
     def _model(self) -> Any:
         setup = self._setup.model

@@ -13,7 +13,8 @@ from hfray.data.selection import RowReader
 from hfray.models.packed_attention import Separation
 from hfray.models.result import ResultFacts
 from hfray.models.source import ModelSource
-from hfray.models.trainable import Head, Targets, Vocabulary
+from hfray.models.targets import Targets
+from hfray.models.trainable import Head, Vocabulary
 from hfray.spec.methods import MethodSpec
 from hfray.spec.train import BaseModelSpec, EarlyStoppingSpec
 from hfray.tasks.base import TaskOptions

@@ -8,12 +8,11 @@ stopped. Knows tensors and steps; not Ray, not files.
 from __future__ import annotations
 
 import contextlib
-import resource
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -25,28 +24,10 @@ from hfray.training.cadence import Cadence
 from hfray.training.counting import Count, Counts
 from hfray.training.facts import Evaluation, Point
 from hfray.training.items import num_items, shifts_labels
+from hfray.training.memory_use import peak_memory_bytes
 from hfray.training.position import Position
 from hfray.training.schedule import Schedule
-
-
-class Surroundings(Protocol):
-    """What a trainer asks of whoever runs it. All of it is called on all ranks at the same step."""
-
-    def restore(self, trainer: RunTrainer) -> None:
-        """Sets weights and optimizer as the checkpoint of the trainer's position has them."""
-        ...
-
-    def save(self, trainer: RunTrainer) -> None:
-        """Makes a checkpoint."""
-        ...
-
-    def evaluate(self, trainer: RunTrainer) -> dict[str, float]:
-        """Metrics by name, the same on all ranks."""
-        ...
-
-    def tick(self, position: Position, loss: float | None) -> None:
-        """Tells how far the run is, if anybody looks; called after every step, on rank 0."""
-        ...
+from hfray.training.surroundings import Surroundings
 
 
 class RunTrainer(Trainer):  # type: ignore[misc]
@@ -306,10 +287,3 @@ class _Flow(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._trainer.step_ended()
-
-
-def peak_memory_bytes() -> int:
-    """Of this process: device memory on a GPU, resident memory on a CPU."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return int(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

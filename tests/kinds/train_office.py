@@ -18,7 +18,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from hfray.kinds import train
+from hfray.kinds import train, train_setup
 from hfray.kinds.progress import Progress
 from hfray.kinds.report import Report
 from hfray.kinds.training_board import Standing
@@ -46,7 +46,7 @@ class TrainOffice:
             "watched_training",
             lambda *args: contextlib.nullcontext(SimpleNamespace(board=None, standing=Standing())),
         )
-        monkeypatch.setattr(train, "worker_memory", lambda *args: (4 << 30, 0))
+        monkeypatch.setattr(train_setup, "worker_memory", lambda *args: (4 << 30, 0))
 
     def write(self, name: str, **columns: Any) -> str:
         path = self.folder / name

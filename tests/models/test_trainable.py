@@ -11,7 +11,8 @@ from transformers import LlamaConfig
 
 from hfray.errors import SpecError
 from hfray.models.source import resolve_source
-from hfray.models.trainable import Head, Targets, Vocabulary, load_trainable, on_meta, targets_of, training_config
+from hfray.models.targets import on_meta, targets_of
+from hfray.models.trainable import Head, Vocabulary, load_trainable, training_config
 from hfray.spec.methods import FullSpec, LoraSpec, QloraSpec
 from hfray.spec.train import BaseModelSpec
 from tests.models.support import save_model
@@ -61,24 +62,6 @@ def test_a_vocabulary_that_the_model_does_not_have_is_refused(folder: Path) -> N
     spec = BaseModelSpec(path=str(folder))
     with pytest.raises(SpecError, match="its vocabulary has 193 entries, but the tokenizer 200"):
         training_config(spec, resolve_source(str(folder), None), Head(CLASSIFIER), Vocabulary(200, 0, None, None))
-
-
-def targets(folder: Path, **method: Any) -> Targets:
-    return targets_of(LoraSpec(**method), on_meta(config_of(folder, Head(CLASSIFIER)), CLASSIFIER), CLASSIFIER)
-
-
-def test_targets_are_those_of_the_architecture_or_all_or_the_named_ones(folder: Path) -> None:
-    assert targets(folder) == Targets(("query", "value"), ("classifier",), ("classifier",))
-    assert targets(folder, target_modules="all-linear").layers is None
-    named = targets(folder, target_modules=["dense"], train_modules=["pooler"])
-    assert (named.layers, named.whole) == (("dense",), ("classifier", "pooler"))
-
-
-def test_a_module_that_there_is_not_is_answered_with_those_that_there_are(folder: Path) -> None:
-    with pytest.raises(SpecError, match=r"method\.target_modules: .* has no module 'q_proj'.*query"):
-        targets(folder, target_modules=["q_proj"])
-    with pytest.raises(SpecError, match=r"method\.train_modules: .* has no module 'polar'.*pooler"):
-        targets(folder, train_modules=["polar"])
 
 
 def loaded(folder: Path, method: Any, seed: int = 0, labels: tuple[str, ...] = ("a", "b")) -> Any:
