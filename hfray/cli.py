@@ -29,7 +29,7 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="hfray",
-    help="Hugging Face models on Ray: score millions of rows offline, from one laptop to a cluster.",
+    help="Hugging Face models on Ray: tokenise, tune and score, from one laptop to a cluster.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -49,8 +49,9 @@ def explain(topic: str | None = None) -> list[FieldRow]:
         return [FieldRow(name, "kind", "", False, False, _doc(kind.__doc__)) for name, kind in kinds.items()]
     if topic in kinds:
         return _overview(kinds[topic])
-    rows = _told_apart({name: _rows(kind) for name, kind in kinds.items()})
-    wanted = topic.removeprefix(f"{topic.split('.')[0]}.") if topic.split(".")[0] in kinds else topic
+    first, _, rest = topic.partition(".")
+    wanted = rest if first in kinds else topic
+    rows = _told_apart({name: _rows(kind) for name, kind in kinds.items() if first not in kinds or name == first})
     for matches in _matchers(wanted):
         if found := [row for row in rows if matches(row)]:
             return _grouped(replace(row, members=()) if wanted in row.members else row for row in found)

@@ -105,6 +105,16 @@ class ModelOutputSpec(Strict):
     """A folder, local or on s3://, gs://, az://; one job each."""
 
 
+class TrainWorkersSpec(WorkersSpec):
+    """How many workers learn together, and what each takes. Nothing here changes an answer."""
+
+    max: int | None = operational(None, ge=1)
+    """Most workers; default: `min`, whatever room there is. Above it as many as there is room for, also while the run
+    goes on, as far as they can share `global_batch_size`."""
+    gpus: float = operational(0.0, ge=0)
+    """1 for a worker with a GPU, 0 without."""
+
+
 class TrainJob(Strict):
     """Tunes a model, or trains one from scratch."""
 
@@ -136,8 +146,8 @@ class TrainJob(Strict):
     """Ends the run before its last step; a number alone is its patience."""
     output: ModelOutputSpec
     """Where the tuned model goes."""
-    workers: WorkersSpec = operational(WorkersSpec())
-    """How many; with `max` above `min` as many as there is room for, also while the run goes on."""
+    workers: TrainWorkersSpec = operational(TrainWorkersSpec())
+    """How many learn together, and what each takes."""
     max_failures: int = operational(3, ge=-1)
     """How often lost workers are replaced before the job gives up; -1: always."""
     max_error_rate: float = operational(0.01, ge=0, le=1)

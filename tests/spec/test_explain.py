@@ -45,8 +45,11 @@ def test_topics() -> None:
     assert explain("max_batch_tokens") == explain("score.engine.max_batch_tokens") == [row]
     assert [row.path for row in explain("workers")] == [
         "workers", "workers.min", "workers.max", "workers.cpus", "workers.gpus", "workers.memory_gb",
-        "workers",  # of training it is another thing
+        "workers", "workers.max", "workers.gpus",  # of training they are other things
     ]  # fmt: skip
+    train = explain("train.workers")
+    assert [row.path for row in train] == [row.path for row in explain("score.workers")]
+    assert all(row.members == () for row in train)
     assert [row.path for row in explain("shard_rows")] == ["shard_rows"]
     assert {name for row in explain("task.top_k") for name in row.members} >= {"fill-mask", "question-answering"}
     assert [row.path for row in explain("fill-mask.top_k")] == ["task.top_k"]
