@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import random
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def ended(output: Path) -> Ended:
     )
 
 
-def training_job(rig: Rig, name: str, method: str) -> Path:
+def training_job(rig: Rig, name: str, method: str, **trainer: Any) -> Path:
     source = rig.folder / "rows.parquet"
     if not source.exists():
         dice = random.Random(0)
@@ -79,6 +80,7 @@ def training_job(rig: Rig, name: str, method: str) -> Path:
             "save_strategy": "steps",
             "eval_strategy": "steps",
             "eval_steps": STEPS,
+            **trainer,
         },
         workers={"min": 2},
     )
@@ -140,6 +142,15 @@ def test_killed_training_ends_in_the_same_place(rig: Rig, method: str, seed: int
         assert found.resumed_from
         assert found.resumed_from[-1] >= target
         assert not sealed(output)
+
+
+@pytest.mark.slow
+def test_what_is_wrong_with_a_job_is_told_once_and_not_tried_again(rig: Rig) -> None:
+    job = training_job(rig, "wrong", "full", learning_rate=1e30, max_grad_norm=0.0, lr_scheduler_type="constant")
+    run = rig.run(job, code=5)
+    assert re.search(r"^the loss of step \d+ is not a finite number.*learning_rate", run.text(), re.MULTILINE)
+    assert run.text().count("loading") == 1
+    assert not (rig.folder / "wrong" / "_SUCCESS").exists()
 
 
 def kill(rig: Rig, run: Run, victim: str, dice: random.Random) -> None:
