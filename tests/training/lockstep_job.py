@@ -1,0 +1,22 @@
+"""What the members of a process group do in the tests of lockstep: unequal numbers of forward passes."""
+
+from __future__ import annotations
+
+import torch
+
+from hfray.training.lockstep import in_lockstep
+from tests.training.state_jobs import VOCABULARY, build
+
+
+def run_unequal(rank: int, world_size: int, method: str) -> list[float]:
+    """Rank r makes 3 r passes over rows of growing length; the last rank's sums of logits are those that count."""
+    model = build({"stage": 3, "precision": "fp32", "method": method}, world_size).module
+    model.eval()
+    sums = []
+    with torch.no_grad(), in_lockstep(model, torch.device("cpu"), needed=True):
+        for number in range(3 * (rank + 1 if world_size == 1 else rank)):
+            ids = torch.arange(2 + number) % VOCABULARY
+            sums.append(float(model(input_ids=ids[None]).logits.double().sum()))
+    # All are here again: one more pass of each needs no word.
+    sums.append(float(model(input_ids=torch.ones(1, 4, dtype=torch.long)).logits.double().sum()))
+    return sums

@@ -1,0 +1,20 @@
+"""Ranks with unequal work over one divided model: nobody waits for ever, and the answers are those of a rank alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.training.lockstep_job import run_unequal
+from tests.training.process_groups import run_group
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_unequal_numbers_of_forward_passes(tmp_path: Path, method: str) -> None:
+    (alone,) = run_group(run_unequal, 1, method, tmp_path / "alone")
+    idle, busy = run_group(run_unequal, 2, method, tmp_path / "two")
+    assert (len(idle), len(busy)) == (1, 4)
+    assert busy == pytest.approx(alone, abs=1e-4)
+    assert idle[-1] == busy[-1]
