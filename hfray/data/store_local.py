@@ -16,6 +16,7 @@ from hfray.errors import DataError
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV}
 _COPY_BYTES = 1 << 20
+_ATTEMPTS = 3
 
 
 class LocalStore:
@@ -76,8 +77,15 @@ class LocalStore:
                         leftover.unlink()
 
     def replace(self, key: str, data: bytes | Path) -> None:
-        with self.writer(key) as file:
-            _copy(data, file)
+        for attempt in range(_ATTEMPTS):
+            try:
+                with self.writer(key) as file:
+                    _copy(data, file)
+                break
+            except FileNotFoundError:
+                # Another run, without a lease, may have swept what looked half-written to it.
+                if attempt == _ATTEMPTS - 1 or not os.path.isdir(os.path.dirname(key)):
+                    raise
         if isinstance(data, Path):
             data.unlink()
 

@@ -229,3 +229,24 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     (tmp_path / "b").symlink_to(tmp_path / "a")
     (tmp_path / "broken").symlink_to(tmp_path / "nothing")
     assert [info.path for info in Storage(str(tmp_path)).list()] == ["a/x", "b/x"]
+
+
+def test_what_another_run_sweeps_while_it_is_written_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, swept = os.fsync, []
+
+    def sweep_once(descriptor: int) -> None:
+        fsync(descriptor)
+        if not swept:
+            swept.extend(tmp_path.glob(".*.tmp"))
+            for each in swept:
+                each.unlink()
+
+    monkeypatch.setattr(os, "fsync", sweep_once)
+    Storage(str(tmp_path)).replace("file", b"content")
+    assert len(swept) == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"content"
+    with pytest.raises(DataError):
+        Storage(str(tmp_path)).replace("no folder/file", b"content")
