@@ -52,6 +52,11 @@ class Tokens(Strict):
     splits: tuple[TokenSplit, ...]
 
 
+def is_tokenised(path: str) -> bool:
+    """Whether a tokenize job has made the folder, or is about to."""
+    return Storage(path).exists(TOKENS_FILE)
+
+
 def read_tokens(path: str) -> Tokens:
     """Of a finished folder. Raises SpecError when it is none, DataError when it is damaged."""
     storage = Storage(path)

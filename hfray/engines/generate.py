@@ -19,6 +19,7 @@ from transformers.generation import LogitsProcessorList, StoppingCriteria, Stopp
 
 from hfray.engines.base import score_arrays
 from hfray.engines.sampling import GumbelNoise, Scores, constraints, warpers
+from hfray.models.adapter import body_of
 from hfray.types import GenerationParams, Item, Output, StopMatcher
 
 
@@ -150,7 +151,7 @@ def _config(model: Any, params: GenerationParams) -> GenerationConfig:
 @contextmanager
 def _generation_config(model: Any, config: GenerationConfig) -> Iterator[GenerationConfig]:
     """Puts `config` in place of the model's own settings, which `generate` would fill all gaps from; yields those."""
-    holder = model.get_base_model() if hasattr(model, "get_base_model") else model  # PEFT wraps the model
+    holder = body_of(model)
     own = holder.generation_config
     holder.generation_config = config
     try:

@@ -102,12 +102,16 @@ def identity_of_model(checked: Checked) -> dict[str, Any]:
     return identity
 
 
+class OtherJobError(SpecError):
+    """The output was begun with another identity."""
+
+
 def refuse_other_job(ledger: Ledger, identity: Mapping[str, Any]) -> None:
-    """Raises SpecError, with the difference, when the output was begun with another identity."""
+    """Raises OtherJobError, with the difference, when the output was begun with another identity."""
     old = ledger.identity()
     if old is not None and old["fingerprint"] != identity["fingerprint"]:
         changes = difference({**old, "fingerprint": ""}, {**identity, "fingerprint": ""})
-        raise SpecError(
+        raise OtherJobError(
             f"{ledger.url} was begun with another job:\n  "
             + "\n  ".join(changes[:20])
             + "\nchoose another output.path, or start over with --restart"

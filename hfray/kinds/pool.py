@@ -16,6 +16,7 @@ from typing import Any
 from hfray.errors import SpecError
 from hfray.inference.receipt import Receipt, ShardFailure, Tick
 from hfray.kinds.cluster import Cluster
+from hfray.kinds.ray_task import resources
 from hfray.spec.sections import WorkersSpec
 
 MIN_TASK_SHARDS = 8
@@ -88,9 +89,7 @@ def run_shards(
         ShardActor,
         batch_size=1,
         fn_constructor_args=(make_worker, counter, method, workers.cpus),
-        num_cpus=workers.cpus,
-        num_gpus=workers.gpus or None,
-        memory=None if workers.memory_gb is None else workers.memory_gb * 2**30,
+        **resources(workers),
         compute=ray.data.ActorPoolStrategy(
             min_size=smallest,
             max_size=max(smallest, min(largest, len(tasks))),

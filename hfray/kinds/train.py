@@ -12,12 +12,13 @@ from typing import Any
 import hfray
 from hfray.data.layout import Layout
 from hfray.data.lease import Lease
-from hfray.data.ledger import SUCCESS, Ledger
-from hfray.data.publish import unpublish
+from hfray.data.ledger import Ledger
 from hfray.data.tokens import Tokens, read_tokens
 from hfray.errors import EngineError, SpecError
+from hfray.kinds.check import OtherJobError, refuse_other_job
 from hfray.kinds.cluster import Cluster, as_hfray_error
 from hfray.kinds.job import JobRun
+from hfray.kinds.published import claim_top
 from hfray.kinds.report import ModelFacts, Report
 from hfray.kinds.tokenize import TokenizeRun
 from hfray.kinds.train_check import CheckedTraining, check_training
@@ -25,18 +26,22 @@ from hfray.kinds.train_setup import Settled, SetupMaker
 from hfray.kinds.train_tokens import Tokenised, given_tokens, tokenize_job
 from hfray.kinds.training_board import TrainingWatch, watched_training
 from hfray.kinds.training_curve import curve_svg
+from hfray.models.result_files import CURVE_FILE
 from hfray.spec.fields import fingerprint
 from hfray.spec.sections import InputSpec
 from hfray.spec.train import TrainJob, training_identity
 from hfray.training.accumulation import accumulation
+from hfray.training.checkpoints import FOLDER as CHECKPOINTS
 from hfray.training.checkpoints import latest_step, sweep
 from hfray.training.facts import TrainingFacts
 from hfray.training.flops import flops_per_token
 from hfray.training.position import Position
-from hfray.training.run import CURVE_FILE, LAST, Outcome
+from hfray.training.run import Outcome
 from hfray.training.setup import TrainSetup
 from hfray.training.worker import train_worker
 
+RAY_FOLDER = "_work/ray"
+"""Where Ray Train keeps what it knows of a run."""
 START_TIMEOUT_S = 600
 
 
@@ -46,10 +51,6 @@ class TrainRun(JobRun[TrainJob]):
     _checked: CheckedTraining
     _train: Tokenised
     _validation: Tokenised | None = None
-    _outcome: Outcome | None = None
-    _first_step = 0
-    """That this session went on from."""
-    _failures_seen = 0
 
     def run(self, *, restart: bool, retry_errors: bool) -> Report:
         if retry_errors:
@@ -88,8 +89,6 @@ class TrainRun(JobRun[TrainJob]):
         self._ledger = self._output(self._fingerprint)
 
     def _refuse_other(self, ledger: Ledger, before: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-        from hfray.kinds.check import refuse_other_job
-
         known = {key: before.get(key) for key in ("tokens", "validation") if key in before}
         merged = {**identity, **known}
         refuse_other_job(ledger, merged | {"fingerprint": fingerprint(merged)})
@@ -106,8 +105,8 @@ class TrainRun(JobRun[TrainJob]):
         self._progress.phase(f"tokenising {part}")
         try:
             run.run(restart=False, retry_errors=False)
-        except SpecError as error:
-            if not self._restart or "was begun with another job" not in str(error):
+        except OtherJobError:
+            if not self._restart:
                 raise
             run.run(restart=True, retry_errors=False)
         tokens = read_tokens(job.output.path)
@@ -122,16 +121,14 @@ class TrainRun(JobRun[TrainJob]):
         return Ledger(self._job.output.path, "parquet", fingerprint, layout=Layout("_work", "parquet"))
 
     def _claim(self, opening: Ledger, *, restart: bool) -> None:
-        if restart:
-            opening.delete(SUCCESS)
-            unpublish(opening, LAST)
+        claim_top(opening, restart=restart)
         super()._claim(opening, restart=restart)
 
     def _work(self, ray_cluster: Cluster, lease: Lease, *, retry_errors: bool) -> Report:
         self._connect(ray_cluster)
         ray_cluster.probe([], self._ledger.storage)
         sweep(self._ledger.storage, self._fingerprint)
-        self._first_step = latest_step(self._ledger.storage, self._fingerprint)
+        first_step = latest_step(self._ledger.storage, self._fingerprint)
         settled = SetupMaker(
             self._checked, self._train, self._validation, self._ledger, ray_cluster, self._progress.phase
         ).settle()
@@ -141,22 +138,20 @@ class TrainRun(JobRun[TrainJob]):
         self._progress.phase("starting workers")
         try:
             with watched_training(self._progress, ray_cluster.check_room) as watch:
-                self._outcome = self._fit(setup, watch)
+                outcome = self._fit(setup, watch)
         except Exception as error:
             raise as_hfray_error(error) from error
-        self._failures_seen = max(0, watch.standing.groups - 1)
         self._progress.phase("finishing")
         lease.check()
-        outcome = self._outcome
         self._model = self._model_facts(setup, outcome).model_dump()
         report = self._report(
             "complete",
             "",
             task=self._job.task.name,
-            first_step=self._first_step,
+            first_step=first_step,
             size_bytes=sum(outcome.files.values()),
-            metrics=self._result_metrics(outcome),
-            training=self._training_facts(settled, outcome),
+            metrics=outcome.facts["metrics"],
+            training=self._training_facts(settled, outcome, failures=max(0, watch.standing.groups - 1)),
         )
         if report.training is not None:
             self._ledger.write(CURVE_FILE, curve_svg(report.training).encode())
@@ -164,7 +159,8 @@ class TrainRun(JobRun[TrainJob]):
         extra = {"hfray": hfray.__version__, "files": outcome.files}
         self._ledger.write_success(self._fingerprint, [], {}, extra)
         self._ledger.sweep_attempts()
-        self._ledger.storage.delete_prefix("_work/checkpoints")
+        for folder in (CHECKPOINTS, RAY_FOLDER):
+            self._ledger.storage.delete_prefix(folder)
         return report
 
     def _connect(self, ray_cluster: Cluster) -> None:
@@ -193,7 +189,7 @@ class TrainRun(JobRun[TrainJob]):
             ),
             run_config=ray.train.RunConfig(
                 name=f"{self._job.name}-{os.getpid()}",
-                storage_path=self._ledger.storage.url("_work/ray"),
+                storage_path=self._ledger.storage.url(RAY_FOLDER),
                 failure_config=ray.train.FailureConfig(max_failures=self._job.max_failures),
             ),
         )
@@ -209,23 +205,18 @@ class TrainRun(JobRun[TrainJob]):
         return ModelFacts(
             path=job.model.path or "from scratch",
             revision=job.model.revision,
-            architecture=outcome.architecture,
-            parameters=outcome.parameters,
+            architecture=outcome.facts["architecture"],
+            parameters=outcome.facts["parameters"],
             dtype={"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[setup.model.precision],
             device=outcome.device,
         )
 
-    def _result_metrics(self, outcome: Outcome) -> dict[str, Any]:
-        evaluations = outcome.position["evaluations"]
-        step = outcome.result_step
-        return next((each["metrics"] for each in reversed(evaluations) if each["step"] == step), {})
-
-    def _training_facts(self, settled: Settled, outcome: Outcome) -> TrainingFacts:
+    def _training_facts(self, settled: Settled, outcome: Outcome, *, failures: int) -> TrainingFacts:
         setup, choice = settled.setup, settled.plan.choice
         position = Position.from_record(outcome.position)
         return TrainingFacts(
             method=self._job.method.name,
-            parameters=outcome.parameters,
+            parameters=outcome.facts["parameters"],
             trainable=outcome.trainable,
             num_examples=setup.schedule.length.num_examples,
             num_steps=setup.schedule.length.num_steps,
@@ -237,7 +228,7 @@ class TrainRun(JobRun[TrainJob]):
             ),
             world_sizes=tuple(position.world_sizes),
             resumed_from=tuple(position.resumed_from),
-            failures=self._failures_seen,
+            failures=failures,
             precision=setup.model.precision,
             device=outcome.device,
             deepspeed=choice.reason,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hfray.data.tokens import TOKENIZER_FOLDER, Tokens, read_tokens
+from hfray.data.tokens import TOKENIZER_FOLDER, Tokens, is_tokenised, read_tokens
 from hfray.errors import SpecError
 from hfray.models.info import model_info
 from hfray.models.packed_attention import Separation, prove_packing
@@ -157,12 +157,9 @@ def _tokenised(spec: InputSpec | None) -> Tokens | None:
     if spec is None or len(spec.path) != 1:
         return None
     path = spec.path[0]
-    try:
-        tokens = read_tokens(path)
-    except SpecError as error:
-        if "no tokenised folder" in str(error):
-            return None
-        raise
+    if not is_tokenised(path):
+        return None
+    tokens = read_tokens(path)
     beside = beside_path(spec)
     if beside:
         raise SpecError(

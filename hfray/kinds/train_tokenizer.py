@@ -15,16 +15,15 @@ from hfray.data.lease import Lease
 from hfray.data.ledger import Ledger
 from hfray.data.plan import Plan
 from hfray.data.tokens import TOKENIZER_FOLDER
-from hfray.kinds.cluster import Cluster, as_hfray_error
+from hfray.kinds.cluster import Cluster
 from hfray.kinds.corpus import Vocabulary
 from hfray.kinds.indexing import index_input
 from hfray.kinds.job import JobRun
+from hfray.kinds.ray_task import run_task
 from hfray.kinds.report import Report
 from hfray.kinds.rows import columns_of, row_reader, where_of
 from hfray.spec.tokenize import TokenizeJob
 from hfray.tasks.features.tokenizer_options import TokenizerOptions
-
-POLL_S = 0.5
 
 
 class TokenizerRun(JobRun[TokenizeJob]):
@@ -50,7 +49,9 @@ class TokenizerRun(JobRun[TokenizeJob]):
         ray_cluster.connect()
         ray_cluster.probe([self._plan.indexes[0].file.url], self._ledger.storage)
         self._progress.phase("learning")
-        learned = self._learn(lease)
+        workers = self._job.workers
+        texts = Texts(self._job, self._plan)
+        learned = run_task(workers, lease, learn, texts, max(1, int(workers.cpus)))
         self._progress.phase("finishing")
         lease.check()
         self._ledger.storage.make_dirs(TOKENIZER_FOLDER)
@@ -59,20 +60,6 @@ class TokenizerRun(JobRun[TokenizeJob]):
         report = self._report("complete", "", task="tokenizer", rows=self._plan.num_rows, vocabulary=learned.facts)
         self._succeed(report, [])
         return report
-
-    def _learn(self, lease: Lease) -> Learned:
-        import ray
-
-        workers = self._job.workers
-        task = ray.remote(num_cpus=workers.cpus, max_retries=3)(learn)
-        answer = task.remote(Texts(self._job, self._plan), max(1, int(workers.cpus)))
-        try:
-            while not ray.wait([answer], timeout=POLL_S)[0]:
-                lease.check()
-            found: Learned = ray.get(answer)
-        except Exception as error:
-            raise as_hfray_error(error) from error
-        return found
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from hfray.errors import EngineError, HfrayError
+from hfray.kinds.lookout import Lookout
 from hfray.kinds.progress import Progress
-
-POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,34 +56,28 @@ class TrainingWatch:
 
         self.board = ray.remote(num_cpus=0, max_restarts=3)(TrainingBoard).remote()
         self.standing = Standing()
-        self.problem: HfrayError | None = None
-        """Why the main thread was interrupted."""
         self._progress = progress
         self._check_start = check_start
         self._first: Standing | None = None
         """The first that told of steps: what this session counts from."""
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="hfray-progress", daemon=True)
-        self._thread.start()
+        self._lookout = Lookout(self._look)
+
+    @property
+    def problem(self) -> HfrayError | None:
+        """Why the main thread was interrupted."""
+        return self._lookout.problem
 
     def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._poll()
+        self._lookout.close()
 
-    def _run(self) -> None:
-        while not self._stop.wait(POLL_S):
-            self._poll()
+    def _look(self) -> HfrayError | None:
+        self._poll()
+        if not self.standing.workers:
             try:
-                if not self.standing.workers:
-                    self._check_start()
+                self._check_start()
             except EngineError as error:
-                self.problem = error
-            self.problem = self.problem or self.standing.error
-            if self.problem is not None:
-                # It waits inside Ray Train, for which Ctrl-C must be a real signal.
-                signal.pthread_kill(cast(int, threading.main_thread().ident), signal.SIGINT)
-                return
+                return error
+        return self.standing.error
 
     def _poll(self) -> None:
         import ray

@@ -4,16 +4,13 @@ ticks, the receipts still know."""
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
-from hfray.errors import EngineError
+from hfray.errors import EngineError, HfrayError
 from hfray.kinds.counter import Counter, Snapshot
+from hfray.kinds.lookout import Lookout
 from hfray.kinds.progress import Progress
-
-POLL_S = 0.5
 
 
 class Watch:
@@ -27,8 +24,6 @@ class Watch:
         self.counter = ray.remote(num_cpus=0, max_restarts=3)(Counter).remote()
         self.model: dict[str, Any] | None = None
         """Facts of the model, once an actor has loaded it."""
-        self.problem: EngineError | None = None
-        """Why the main thread was interrupted: what `check_start` raised before any worker had reported."""
         self._phase = phase
         self._check_start = check_start
         self._progress = progress
@@ -36,27 +31,24 @@ class Watch:
         self._resumed_failed = resumed_failed
         self._workers = 0
         self._working = False
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="hfray-progress", daemon=True)
-        self._thread.start()
+        self._lookout = Lookout(self._look)
+
+    @property
+    def problem(self) -> HfrayError | None:
+        """Why the main thread was interrupted: what `check_start` raised before any worker had reported."""
+        return self._lookout.problem
 
     def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._poll()
+        self._lookout.close()
 
-    def _run(self) -> None:
-        while not self._stop.wait(POLL_S):
-            self._poll()
-            if self._workers:
-                continue
+    def _look(self) -> HfrayError | None:
+        self._poll()
+        if not self._workers:
             try:
                 self._check_start()
             except EngineError as error:
-                self.problem = error
-                # It waits inside Ray Data, for which Ctrl-C must be a real signal.
-                signal.pthread_kill(cast(int, threading.main_thread().ident), signal.SIGINT)
-                return
+                return error
+        return None
 
     def _poll(self) -> None:
         import ray

@@ -37,6 +37,11 @@ def check_adapter(adapter: ModelSource) -> bool:
     return bool(config.get("modules_to_save")) or config.get("task_type") in _TASKS_WITH_HEADS
 
 
+def body_of(model: Any) -> Any:
+    """The Transformers model that PEFT has wrapped; any other model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def attach_adapter(model: Any, adapter: ModelSource, *, merge: bool, missing: Collection[str] = ()) -> Any:
     """The Transformers model with the adapter merged into its weights, or with its layers in place.
 

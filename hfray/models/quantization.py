@@ -133,10 +133,11 @@ def _is_no_kernel_notice(record: logging.LogRecord) -> bool:
 
 def num_parameters(model: torch.nn.Module) -> int:
     """Weights that the model stands for, tied ones once; bitsandbytes packs two 4-bit weights into a byte."""
-    return sum(_num_weights(parameter) for parameter in model.parameters())
+    return sum(num_weights(parameter) for parameter in model.parameters())
 
 
-def _num_weights(parameter: Any) -> int:
+def num_weights(parameter: Any) -> int:
+    """Of one parameter, as `num_parameters` counts."""
     state = getattr(parameter, "quant_state", None)
     return int(parameter.numel() if state is None else state.shape.numel())
 

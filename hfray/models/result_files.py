@@ -20,8 +20,12 @@ TOKENIZER_FILES = frozenset(
      "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json", "spiece.model", "source.spm",
      "target.spm", "sentencepiece.bpe.model", "tokenizer.model"}
 )  # fmt: skip
-CURVES = ("training_curve.svg", "training_curve.png")
-"""The picture of a training that a model card shows."""
+LAST = ("config.json", "adapter_config.json", FACTS_FILE)
+"""Without these a folder is no model, so they are the last to come and the first to go."""
+CURVE_FILE = "training_curve.svg"
+"""The picture of a training that its model card shows."""
+CURVES = (CURVE_FILE, "training_curve.png")
+"""Names of such pictures."""
 
 
 def is_model_file(name: str) -> bool:

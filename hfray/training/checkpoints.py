@@ -20,7 +20,7 @@ from typing import Any
 from hfray.data.storage import Storage
 from hfray.errors import DataError
 from hfray.training.collective import gather_json, together
-from hfray.training.manifest import MANIFEST, verify
+from hfray.training.manifest import MANIFEST, read_verified
 from hfray.training.position import Position
 from hfray.training.secret import SecretKey
 from hfray.training.state import STATE_FILE, load_state, save_state
@@ -87,8 +87,8 @@ class Checkpoints:
         self._latest = Checkpoint(*first)
         folder = self._here(self._latest)
         with together(f"checkpoint {folder}"):
-            verify(folder, self._key, part=self._rank, parts=self._world_size)
-            position = Position.from_record(json.loads((folder / STATE_FILE).read_bytes())["extra"])
+            state = json.loads(read_verified(folder, self._key, STATE_FILE))
+            position = Position.from_record(state["extra"])
         return position
 
     def restore(self, engine: Any) -> None:

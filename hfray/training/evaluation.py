@@ -17,6 +17,7 @@ import torch.distributed as dist
 from hfray.engines.batch import BatchEngine
 from hfray.errors import RowError
 from hfray.inference.predictor import Predictor
+from hfray.models.adapter import body_of
 from hfray.models.load import LoadedModel, ModelFacts
 from hfray.tasks.base import ModelInfo, Processor, Task
 from hfray.training.collective import gather_json, together
@@ -142,7 +143,7 @@ class Evaluator:
 
     def _loaded(self, model: Any) -> LoadedModel:
         """The model as it is now, the way an engine takes it."""
-        body = model.get_base_model() if hasattr(model, "get_base_model") else model
+        body = body_of(model)
         return LoadedModel(
             model=body,
             dense=None,

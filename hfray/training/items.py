@@ -18,7 +18,9 @@ def shifts_labels(model: Any) -> bool:
     """Whether a model compares each label with the token before it, so that the first one does not count."""
     from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 
-    body = model.get_base_model() if hasattr(model, "get_base_model") else model
+    from hfray.models.adapter import body_of
+
+    body = body_of(model)
     # The causal loss is also that of models whose name says nothing (GPT2LMHeadModel), as `loss_function` has it.
     loss = LOSS_MAPPING.get(getattr(body, "loss_type", None), ForCausalLMLoss)
     return loss is ForCausalLMLoss and not body.config.is_encoder_decoder

@@ -12,7 +12,8 @@ import hmac
 import json
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -81,20 +82,47 @@ def verify(folder: Path, key: SecretKey, *, part: int = 0, parts: int = 1) -> tu
     Raises DataError: there is no manifest, it is not signed with this key, others may write to the folder, or a file is
     missing, added or changed; names it.
     """
-    try:
-        _check_folder(folder)
-        entries = _read(folder, key)
-        _check_names(folder, {entry.name for entry in entries})
-        for entry in entries:
-            found = (folder / entry.name).stat().st_size
-            if found != entry.bytes:
-                raise _damaged(folder, f"{entry.name} has {found:,} bytes in place of {entry.bytes:,}")
+    with _readable(folder):
+        entries = _listed(folder, key)
         for entry in entries[part::parts]:
-            if entry_of(folder, entry.name).sha256 != entry.sha256:
-                raise _damaged(folder, f"{entry.name} has been changed since it was written")
+            _check_digest(folder, entry)
+    return entries
+
+
+def read_verified(folder: Path, key: SecretKey, name: str) -> bytes:
+    """The content of one file, for which none of the others is read: their digests are `verify`'s to check before they
+    are loaded. Raises DataError as it does."""
+    with _readable(folder):
+        entries = {entry.name: entry for entry in _listed(folder, key)}
+        if name not in entries:
+            raise _damaged(folder, f"{name} is missing")
+        _check_digest(folder, entries[name])
+        return (folder / name).read_bytes()
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise DataError(f"checkpoint {folder}: cannot be read: {error.strerror}: {error.filename}") from error
+
+
+def _listed(folder: Path, key: SecretKey) -> tuple[Entry, ...]:
+    """What the manifest names, all there and of the right sizes."""
+    _check_folder(folder)
+    entries = _read(folder, key)
+    _check_names(folder, {entry.name for entry in entries})
+    for entry in entries:
+        found = (folder / entry.name).stat().st_size
+        if found != entry.bytes:
+            raise _damaged(folder, f"{entry.name} has {found:,} bytes in place of {entry.bytes:,}")
     return entries
+
+
+def _check_digest(folder: Path, entry: Entry) -> None:
+    if entry_of(folder, entry.name).sha256 != entry.sha256:
+        raise _damaged(folder, f"{entry.name} has been changed since it was written")
 
 
 def entry_of(folder: Path, name: str, *, sync: bool = False) -> Entry:

@@ -18,11 +18,12 @@ import torch
 
 from hfray.data.publish import draft_folder, publish
 from hfray.errors import EngineError
+from hfray.models.adapter import body_of
 from hfray.models.info import model_info
 from hfray.models.model_card import model_card
-from hfray.models.quantization import spare_all_layers
+from hfray.models.quantization import num_weights, spare_all_layers
 from hfray.models.result import ResultFacts, write_facts
-from hfray.models.result_files import FACTS_FILE
+from hfray.models.result_files import CURVE_FILE, LAST
 from hfray.models.tokenizers import load_tokenizer
 from hfray.models.trainable import load_trainable, training_config
 from hfray.spec.methods import QloraSpec
@@ -44,10 +45,6 @@ from hfray.training.setup import Examples, TrainSetup
 from hfray.training.tokens import TokenExamples
 from hfray.training.trainer import RunTrainer
 
-CURVE_FILE = "training_curve.svg"
-"""Which the driver draws beside the model's card."""
-LAST = ("config.json", "adapter_config.json", FACTS_FILE)
-"""Without these a folder is no model, so they appear last."""
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Tick = Callable[[Position, float | None], None]
@@ -55,18 +52,16 @@ Tick = Callable[[Position, float | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What rank 0 has to say at the end. files: that were published, with their sizes in bytes."""
+    """What rank 0 has to say at the end, as plain values. files: that were published, with their sizes in bytes; facts:
+    of the result (`ResultFacts`); position: where the run has ended (`Position`)."""
 
     files: dict[str, int]
+    facts: dict[str, Any]
     position: dict[str, Any]
-    architecture: str
-    parameters: int
     trainable: int
     device: str
     peak_flops: float
     peak_source: str
-    result_step: int
-    """The step whose weights are the result."""
 
 
 def run(setup: TrainSetup, rank: Rank, tick: Tick) -> Outcome | None:
@@ -133,21 +128,20 @@ class _Session:
                 keep_curves(setup.ledger.storage, self._scratch)
         if setup.cadence.load_best and trainer.position.best_step not in (None, trainer.position.step):
             self._checkpoints.restore_best(trainer.model_wrapped, trainer.position.best_step)
-        files = self._publish(trainer)
+        facts = self._result_facts(trainer)
+        files = self._publish(trainer, facts)
         shutil.rmtree(self._spool, ignore_errors=True)
         if rank.rank:
             return None
         peak = peak_of(rank.device, setup.model.precision)
         return Outcome(
             files=files,
+            facts=facts.model_dump(mode="json"),
             position=trainer.position.as_record(),
-            architecture=type(_body(model)).__name__,
-            parameters=sum(_numel(each) for each in model.parameters()),
             trainable=sum(_numel(each) for each in model.parameters() if each.requires_grad),
             device=torch.cuda.get_device_name(rank.device) if rank.device.type == "cuda" else "cpu",
             peak_flops=peak.flops,
             peak_source=peak.source,
-            result_step=self._result_step(trainer.position),
         )
 
     # -- what the trainer asks for
@@ -173,9 +167,6 @@ class _Session:
         source = None if setup.source is None else setup.source.located()
         config = training_config(setup.spec, source, setup.head, setup.vocabulary)
         self._config = copy.deepcopy(config)
-        checkpointing = bool(
-            self._setup.trainer.get("activation_checkpointing") or self._setup.trainer.get("gradient_checkpointing")
-        )
         model = load_trainable(
             setup.spec,
             setup.method,
@@ -186,7 +177,7 @@ class _Session:
             device=self._rank.device,
             seed=self._setup.seed,
             targets=setup.targets,
-            checkpointing=checkpointing,
+            checkpointing=bool(self._setup.trainer.get("activation_checkpointing")),
         )
         if isinstance(setup.method, QloraSpec):
             spare_all_layers(model)
@@ -243,7 +234,7 @@ class _Session:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 
-    def _publish(self, trainer: RunTrainer) -> dict[str, int]:
+    def _publish(self, trainer: RunTrainer, facts: ResultFacts) -> dict[str, int]:
         """The result at the top of the output: name to size in bytes, on rank 0."""
         setup, is_first = self._setup, self._rank.rank == 0
         source = setup.model.source
@@ -252,7 +243,6 @@ class _Session:
             files: dict[str, int] = {}
             with together(f"result in {setup.ledger.url}"):
                 if folder is not None:
-                    facts = self._result_facts(trainer)
                     write_facts(folder, facts)
                     card = model_card(facts, title=setup.name, curve=CURVE_FILE)
                     (folder / "README.md").write_text(card, encoding="utf-8")
@@ -261,30 +251,22 @@ class _Session:
 
     def _result_facts(self, trainer: RunTrainer) -> ResultFacts:
         position = trainer.position
-        evaluated = [each for each in position.evaluations if each.step == self._result_step(position)]
-        body = _body(trainer.model)
-        parameters = sum(_numel(each) for each in trainer.model.parameters())
+        best = position.best_step if self._setup.cadence.load_best else None
+        evaluated = [each for each in position.evaluations if each.step == (best or position.step)]
+        body = body_of(trainer.model)
         return self._setup.facts.model_copy(
             update={
                 "architecture": type(body).__name__,
-                "parameters": parameters,
+                "parameters": sum(_numel(each) for each in trainer.model.parameters()),
                 "dtype": str(body.dtype).removeprefix("torch."),
                 "metrics": dict(evaluated[-1].metrics) if evaluated else {},
                 "training": {"steps": position.step, "tokens": position.counts.tokens, "seconds": position.seconds},
             }
         )
 
-    def _result_step(self, position: Position) -> int:
-        return position.best_step if self._setup.cadence.load_best and position.best_step else position.step
-
     @property
     def _global_batch_size(self) -> int:
         return self._setup.schedule.length.global_batch_size
-
-
-def _body(model: Any) -> Any:
-    """The Transformers model of a PEFT model."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def zero_stage(trainer: Any) -> int:
@@ -294,7 +276,5 @@ def zero_stage(trainer: Any) -> int:
 
 
 def _numel(parameter: Any) -> int:
-    state = getattr(parameter, "quant_state", None)
-    if state is not None:
-        return int(state.shape.numel())
-    return int(getattr(parameter, "ds_numel", parameter.numel()))
+    """Of a weight that may be in 4 bits, or divided among ranks."""
+    return int(getattr(parameter, "ds_numel", 0)) or num_weights(parameter)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from hfray.models.adapter import body_of
 from hfray.models.source import ModelSource
 from hfray.models.tokenizers import save_tokenizer
 
@@ -25,7 +26,7 @@ def save_model(model: Any, folder: Path | None, *, config: Any, tokenizer: Any, 
     state = _gathered_state(model, trainable_only=is_adapter, keep=folder is not None)
     if folder is None:
         return
-    body = model.get_base_model() if is_adapter else model
+    body = body_of(model)
     if hasattr(config, "use_cache"):
         body.config.use_cache = config.use_cache
     if is_adapter:

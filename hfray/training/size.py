@@ -9,8 +9,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from hfray.errors import SpecError
-
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _DECODER_LAYERS = ("decoder_layers", "num_decoder_layers")
 _HIDDEN = ("hidden_size", "d_model", "n_embd", "dim")
@@ -68,15 +66,9 @@ class AdapterShape:
 
 def size_of(config: Any, auto_model: str, adapter: AdapterShape | None = None) -> ModelSize:
     """Of a Transformers configuration with the head of an auto class. Raises SpecError: there is no such model."""
-    import torch
-    import transformers
+    from hfray.models.targets import on_meta
 
-    try:
-        with torch.device("meta"):
-            model = getattr(transformers, auto_model).from_config(config)
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise SpecError(f"model.config: Transformers cannot build {auto_model} of it: {reason}") from error
+    model = on_meta(config, auto_model)
     head = _head_modules(model)
     linear = [(name, module) for name, module in model.named_modules() if _is_linear(module) and module not in head]
     parameters = sum(each.numel() for each in model.parameters())

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from hfray.errors import EngineError
+from hfray.errors import EngineError, SpecError
 from hfray.spec.train import EarlyStoppingSpec
 from hfray.training.cadence import Cadence
 from hfray.training.counting import Count, Counts
@@ -74,17 +74,13 @@ class RunTrainer(Trainer):  # type: ignore[misc]
     # -- where the run stands
 
     @property
-    def cadence(self) -> Cadence:
-        return self._cadence
-
-    @property
     def samples(self) -> int:
         """Learned so far."""
         return self.position.step * self.schedule.length.global_batch_size
 
     def get_train_dataloader(self) -> Any:
         # Accelerate would deal the batches out once more: they are not shown to it.
-        return self._loader(self.samples)
+        return self._loader(self.schedule.length.stop if self.position.stopped else self.samples)
 
     def set_initial_training_values(self, args: TrainingArguments, dataloader: Any) -> tuple[Any, ...]:
         length = self.schedule.length
@@ -110,8 +106,6 @@ class RunTrainer(Trainer):  # type: ignore[misc]
         self._surroundings.restore(self)
         if self.position.scheduler and self.lr_scheduler is not None:
             self.lr_scheduler.load_state_dict(self.position.scheduler)
-        self.state.global_step = self.position.step
-        self.state.epoch = self.schedule.length.epoch_of(self.samples)
         return model, train_dataloader
 
     def train_begun(self) -> None:
@@ -253,7 +247,7 @@ class RunTrainer(Trainer):  # type: ignore[misc]
         value = metrics.get(f"eval_{self._cadence.metric}")
         if value is None:
             known = ", ".join(name.removeprefix("eval_") for name in metrics)
-            raise EngineError(
+            raise SpecError(
                 f"trainer.metric_for_best_model: evaluations have no {self._cadence.metric}; they have {known}"
             )
         threshold = self._early_stopping.threshold if self._early_stopping else 0.0

@@ -17,7 +17,7 @@ from hfray.data.ledger import Ledger
 from hfray.errors import SpecError
 from hfray.kinds import export as export_module
 from hfray.kinds.cluster import Cluster
-from hfray.kinds.export import ExportRun, export
+from hfray.kinds.export import ExportRun
 from hfray.kinds.progress import Progress
 from hfray.kinds.report import Report
 from hfray.models.result import read_facts
@@ -42,7 +42,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cluster, "connect", lambda self: None)
     monkeypatch.setattr(Cluster, "probe", lambda self, urls, output: None)
     monkeypatch.setattr(export_module, "pool_size", lambda cluster, workers: (1, 1))
-    monkeypatch.setattr(ExportRun, "_export", lambda self, lease: export(self._job, self._source, self._ledger))
+    monkeypatch.setattr(export_module, "run_task", lambda worker, lease, function, *args: function(*args))
 
 
 def run(model: Path, output: str, *, restart: bool = False, **changes: Any) -> Report:

@@ -227,6 +227,27 @@ def test_the_best_checkpoint_is_the_result_and_no_progress_ends_the_run(office: 
     assert report.metrics["loss"] == evaluated[best]
 
 
+def test_a_run_that_was_killed_when_it_had_ended_learns_nothing_more(office: TrainOffice) -> None:
+    trainer = {"eval_steps": 1, "eval_strategy": "steps", "max_steps": 40, "learning_rate": 0.05}
+    for spec in (
+        classifier(office, {"max_steps": 2}),
+        classifier(office, trainer | {"load_best_model_at_end": True}, early_stopping=1),
+    ):
+        calm = office.run(restart=True, **spec)
+        assert calm.training is not None
+        weights = (office.out / "model.safetensors").read_bytes()
+        office.stop_after = "training"
+        with pytest.raises(HfrayError):
+            office.run(restart=True, **spec)
+        resumed = office.run(**spec)
+        assert resumed.training is not None
+        assert resumed.training.resumed_from == (calm.training.step,)
+        assert resumed.training.step == calm.training.step
+        assert losses(resumed) == losses(calm)
+        assert resumed.metrics == calm.metrics
+        assert (office.out / "model.safetensors").read_bytes() == weights
+
+
 def test_a_loss_that_is_no_number_names_its_step_and_keeps_the_checkpoint_before(office: TrainOffice) -> None:
     trainer = {"learning_rate": 1e30, "save_steps": 1, "max_grad_norm": 0.0, "lr_scheduler_type": "constant"}
     with pytest.raises(EngineError, match=r"the loss of step [2-6] is not a finite number.*learning_rate"):
@@ -256,6 +277,16 @@ def test_a_finished_job_does_nothing_and_another_one_is_refused(office: TrainOff
     office.run(restart=True, **classifier(office, {"max_steps": 2, "learning_rate": 0.5}))
     assert office.groups == groups + 1
     assert tokens.stat().st_mtime_ns == made  # the same rows are not tokenised again
+
+
+def test_a_model_of_somebody_else_is_never_written_over(office: TrainOffice) -> None:
+    save_model(office.out, labels=CLASSES)
+    weights = (office.out / "model.safetensors").read_bytes()
+    for restart in (False, True):
+        with pytest.raises(SpecError, match=r"output\.path: .* holds files that this job has not written \(config"):
+            office.run(restart=restart, **classifier(office))
+    assert office.groups == 0
+    assert (office.out / "model.safetensors").read_bytes() == weights
 
 
 def test_a_tokenised_folder_is_learned_from_and_must_be_of_the_same_tokenizer(office: TrainOffice) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +18,7 @@ import pytest
 import torch
 from rich.console import Console
 
+import hfray.training.run
 from hfray.kinds import train, train_setup
 from hfray.kinds.progress import Progress
 from hfray.kinds.report import Report
@@ -37,8 +38,8 @@ class TrainOffice:
         self.folder = folder
         self.world_size = 2
         self.groups = 0
-        self.stop_after: int | None = None
-        """Steps after which all workers are killed, once."""
+        self.stop_after: int | Literal["training"] | None = None
+        """Steps after which all workers are killed, once; or when all are done and nothing is published yet."""
         in_process.use(monkeypatch, self._run_shards)
         monkeypatch.setattr(train.TrainRun, "_fit", lambda _, setup, watch: self._fit(setup))
         monkeypatch.setattr(
@@ -90,13 +91,19 @@ class TrainOffice:
             yield getattr(worker, how["method"])(shard)
 
 
-def run_rank(rank: int, world_size: int, argument: tuple[TrainSetup, int | None]) -> Any:
+def run_rank(rank: int, world_size: int, argument: tuple[TrainSetup, int | str | None]) -> Any:
     """In a worker."""
     setup, stop_after = argument
 
     def tick(position: Any, loss: float | None) -> None:
-        if stop_after is not None and position.step >= stop_after:
+        if isinstance(stop_after, int) and position.step >= stop_after:
             raise KeyboardInterrupt
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    if stop_after == "training":
+        hfray.training.run.publish = killed  # type: ignore[assignment]  # the process ends there
 
     outcome = run(setup, Rank(rank, world_size, torch.device("cpu")), tick)
     return None if outcome is None else asdict(outcome)

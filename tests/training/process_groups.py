@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import socket
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,9 @@ from typing import Any
 _ENVIRONMENT = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "LOCAL_SIZE": "1", "TOKENIZERS_PARALLELISM": "false"}
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.training.imports"])
+
+PATIENCE_S = 300.0
+"""Of a machine that is busy with other things."""
 
 Job = Callable[[int, int, Any], Any]
 
@@ -48,8 +52,14 @@ def end_group(job: Job, world_size: int, argument: Any, folder: Path) -> list[in
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+    deadline = time.monotonic() + PATIENCE_S
     for member in members:
+        member.join(max(0.0, deadline - time.monotonic()))
+    hanging = [member for member in members if member.is_alive()]
+    for member in hanging:
+        member.kill()
         member.join()
+    assert not hanging, f"{len(hanging)} of {world_size} ranks waited for ever"
     return [member.exitcode for member in members]
 
 

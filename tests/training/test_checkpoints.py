@@ -109,7 +109,16 @@ def test_one_that_was_changed_or_is_of_another_key_is_refused(make: Make) -> Non
     content = bytearray(storage.read_bytes(name))
     content[-1] ^= 1
     storage.replace(name, bytes(content))
+    again = make()
+    assert again.position().step == 10  # of which no byte of the changed file was read
+    target = engine(99)
+    before = target.module.weight.clone()
     with pytest.raises(DataError, match=r"rank-00000\.safetensors has been changed"):
+        again.restore(target)
+    assert torch.equal(target.module.weight, before)
+    name = f"{PLACE}/{sealed.name}/state.json"
+    storage.replace(name, storage.read_bytes(name).replace(b"10", b"11"))
+    with pytest.raises(DataError, match=r"state\.json has been changed"):
         make().position()
 
 

@@ -27,6 +27,7 @@ from hfray.engines.continuous.sequence import Sequence
 from hfray.engines.continuous.step import Step
 from hfray.engines.failures import is_device_lost, is_out_of_memory, vocab_size
 from hfray.errors import EngineError
+from hfray.models.adapter import body_of
 from hfray.models.load import LoadedModel
 from hfray.types import GenerationParams
 
@@ -55,7 +56,7 @@ class Runner:
         self._tensors: Any = None
         self._loaded = loaded
         self._model = loaded.model
-        base = self._model.get_base_model() if hasattr(self._model, "get_base_model") else self._model
+        base = body_of(self._model)
         check_architecture(base)
         self._base = base
         self._sampler = Sampler(base.generation_config, loaded.device)
