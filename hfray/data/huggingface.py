@@ -47,6 +47,15 @@ def resolve(path: str, split: str | None, config: str | None) -> Iterator[FileRe
         yield from _data_files(name, revision or None, split, config)
 
 
+def hub_name(path: str) -> str | None:
+    """`organisation/name` of a data set of the hub, from what `resolve` takes; None for one that lies elsewhere."""
+    if not path.startswith("hf://"):
+        storage, key = storage_for(path)
+        if "://" in path or storage.is_folder(key):
+            return None
+    return path.removeprefix("hf://").removeprefix("datasets/").partition("@")[0]
+
+
 def splits_of(path: str) -> tuple[str, ...]:
     """The splits of a folder that `DatasetDict.save_to_disk` wrote; () for anything else."""
     storage, key = storage_for(path)

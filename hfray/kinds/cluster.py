@@ -86,9 +86,6 @@ class Cluster:
 
         return float(ray.cluster_resources().get(resource, 0.0))
 
-    def num_nodes(self) -> int:
-        return len(self._nodes())
-
     def check_room(self) -> None:
         """Called now and then while workers start: raises EngineError when a local Ray has had no room for it for a
         while, because it would try for ever and not say why."""

@@ -48,9 +48,9 @@ def _setting_problem(job: ScoreJob) -> str | None:
 
 
 def _is_int8(job: ScoreJob, config: Any) -> bool:
-    stored = getattr(config, "quantization_config", None)
-    stored = stored if isinstance(stored, dict) else getattr(stored, "__dict__", {})
-    return job.model.quantization == "int8" or bool(stored.get("load_in_8bit") or stored.get("_load_in_8bit"))
+    from hfray.models.quantization import quantization_of
+
+    return "int8" in (job.model.quantization, quantization_of(config))
 
 
 def _architecture_problem(config: Any) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hfray.data.huggingface import hub_name
 from hfray.data.ledger import Ledger
 from hfray.data.tokens import Tokens
 from hfray.kinds.cluster import Cluster
@@ -16,11 +17,12 @@ from hfray.kinds.train_check import CheckedTraining, collator_of
 from hfray.kinds.train_memory import worker_memory
 from hfray.kinds.train_tokens import Tokenised, largest_label
 from hfray.kinds.versions import versions
+from hfray.models.model_card import HUB_DATA
 from hfray.models.result import AdapterFacts, BaseFacts, ResultFacts
 from hfray.models.trainable import Head, training_config
 from hfray.spec.methods import LoraSpec, QloraSpec
 from hfray.spec.score import ScoreJob
-from hfray.spec.sections import ModelSpec, OutputSpec
+from hfray.spec.sections import InputSpec, ModelSpec, OutputSpec
 from hfray.spec.yaml_lines import dump
 from hfray.tasks import TASKS
 from hfray.training.accumulation import accumulation
@@ -254,7 +256,13 @@ class SetupMaker:
             tokenizer_fingerprint=checked.tokenizer_facts.fingerprint,
             chat_template_fingerprint=checked.tokenizer_facts.template,
             data_fingerprint=self._train.tokens.source,
-            data=tuple(job.input.train.path),
+            data=data_names(job.input.train),
             spec=dump(job.model_dump(mode="json")),
             versions=versions(),
         )
+
+
+def data_names(spec: InputSpec) -> tuple[str, ...]:
+    """Where rows come from, hub data sets in the words of `ResultFacts.data`."""
+    names = {path: hub_name(path) if spec.format == "huggingface" else None for path in spec.path}
+    return tuple(path if name is None else f"{HUB_DATA}{name}" for path, name in names.items())

@@ -34,8 +34,8 @@ class TrainingBoard:
     def __init__(self) -> None:
         self._standing: dict[str, Any] = {}
 
-    def started(self, workers: int, first: str) -> None:
-        """first: host and process of the group's first worker."""
+    def started(self, workers: int) -> None:
+        """A group of so many has."""
         self._standing |= {"workers": workers, "groups": self._standing.get("groups", 0) + 1}
 
     def tick(self, step: int, tokens: int, loss: float | None) -> None:

@@ -54,6 +54,7 @@ class WorkerFactory:
 
         task_class = TASKS[self._job.task.name]
         source = self._source.located()
+        adapter = None if self._adapter is None else self._adapter.located()
         by_row = adapters_of_rows(self._job)
         if isinstance(self._job.engine, FakeEngineSpec):
             from hfray.engines.fake import FakeEngine
@@ -61,14 +62,16 @@ class WorkerFactory:
             from hfray.models.load import load_processor
             from hfray.models.resolve import config_of
 
-            processor = load_processor(source, task_class, adapter=self._adapter)
-            config = config_of(source, self._adapter)
+            processor = load_processor(source, task_class, adapter=adapter)
+            config = config_of(source, adapter)
             info = model_info(source, config, tokenizer=processor.tokenizer, labels=self._labels)
             fake = FakeEngine(num_labels=len(info.labels), seconds_per_item=self._job.engine.seconds_per_item)
             return Predictor(make_task(self._job, processor, info), fake, seed=self._job.seed, adapters=by_row)
         from hfray.models.load import load_model
 
-        model = load_model(self._job.model, task_class, labels=self._labels, source=source, adapters=self._adapters)
+        model = load_model(
+            self._job.model, task_class, labels=self._labels, source=source, adapter=adapter, adapters=self._adapters
+        )
         engine = make_engine(self._job, model)
         loaded(model.facts.as_dict())
         return Predictor(

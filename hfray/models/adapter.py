@@ -16,7 +16,8 @@ from hfray.models.quantization import import_bitsandbytes
 from hfray.models.source import ModelSource
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_TASKS_WITH_HEADS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")  # for these PEFT trains and saves the head unasked
+TASKS_WITH_HEADS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
+"""For these PEFT trains and saves the head unasked."""
 
 
 def check_adapter(adapter: ModelSource) -> bool:
@@ -34,7 +35,7 @@ def check_adapter(adapter: ModelSource) -> bool:
             f"adapter {adapter.name}: {config.get('peft_type')} puts tokens before the text; hfray takes adapters that "
             "change weights, such as LoRA"
         )
-    return bool(config.get("modules_to_save")) or config.get("task_type") in _TASKS_WITH_HEADS
+    return bool(config.get("modules_to_save")) or config.get("task_type") in TASKS_WITH_HEADS
 
 
 def body_of(model: Any) -> Any:

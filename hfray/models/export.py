@@ -15,12 +15,14 @@ import torch
 
 from hfray.errors import EngineError, SpecError
 from hfray.models.adapter import attach_adapter, is_merged
+from hfray.models.info import set_labels
 from hfray.models.quantization import bytes_in, bytes_now, is_quantized, num_parameters, quantization_of
 from hfray.models.resolve import ResolvedModel, config_of, resolve_model, tokenizer_of
 from hfray.models.result import AdapterFacts, BaseFacts, ResultFacts, facts_of, write_facts
 from hfray.models.result_files import FACTS_FILE, PICKLED, TOKENIZER_FILES, is_licence
 from hfray.models.sentence import read_sentence_modules
 from hfray.models.source import ModelSource
+from hfray.models.targets import PEFT_TASKS
 from hfray.models.tokenizers import fingerprint, load_tokenizer, template_hash
 from hfray.models.weights import auto_model_of, load_weights, saved_dtype
 from hfray.spec.export import ExportModelSpec
@@ -29,13 +31,7 @@ from hfray.tasks import TASKS
 
 MAX_SHARD = "5GB"
 """Of one file of weights: replicas load and the hub takes several at once."""
-_HEADS = {
-    "SEQ_CLS": "AutoModelForSequenceClassification",
-    "TOKEN_CLS": "AutoModelForTokenClassification",
-    "QUESTION_ANS": "AutoModelForQuestionAnswering",
-    "CAUSAL_LM": "AutoModelForCausalLM",
-    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
-}
+_HEADS = {peft_task: auto_model for auto_model, peft_task in PEFT_TASKS.items()}
 """What PEFT calls the head that an adapter was trained with."""
 _WRITTEN = frozenset({"config.json", FACTS_FILE, "README.md", "adapter_config.json", "trainer_state.json"})
 """Files at the top that are made anew, or that tell of another model."""
@@ -156,8 +152,7 @@ def _made(spec: ExportModelSpec, source: ExportSource, folder: Path, device: tor
 def _config(source: ExportSource) -> Any:
     config = config_of(source.model.source, source.model.adapter)
     if source.labels is not None:
-        config.id2label = dict(enumerate(source.labels))
-        config.label2id = {label: index for index, label in enumerate(source.labels)}
+        set_labels(config, source.labels)
     return config
 
 

@@ -74,6 +74,12 @@ def load_config(source: ModelSource) -> Any:
         raise unusable(source, "config.json", error) from None
 
 
+def set_labels(config: Any, labels: Sequence[str]) -> None:
+    """Names of a head's outputs, in their order."""
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: index for index, label in enumerate(labels)}
+
+
 def unusable(source: ModelSource, what: str, error: Exception) -> SpecError:
     """A part of the model that Transformers cannot use; never repeats its advice to trust remote code."""
     reason = " ".join(str(error).split())

@@ -13,7 +13,7 @@ import torch
 
 from hfray.errors import EngineError, SpecError
 from hfray.models.adapter import attach_adapter
-from hfray.models.info import model_info, unusable
+from hfray.models.info import model_info, set_labels, unusable
 from hfray.models.lora import AdapterBank
 from hfray.models.quantization import bytes_in, bytes_now, num_parameters, quantization_of
 from hfray.models.resolve import config_of, resolve_model, tokenizer_of
@@ -68,27 +68,24 @@ def load_model(
     *,
     labels: Sequence[str] | None = None,
     source: ModelSource | None = None,
+    adapter: ModelSource | None = None,
     adapters: Mapping[str, ModelSource] | None = None,
 ) -> LoadedModel:
     """Loads a model with the head of `task`. Raises SpecError for what the author, EngineError for what the
     operator must mend.
 
     labels: names in place of the model's own, one for each output of its head.
-    source: what `resolve_model` found, where it has been asked already; `spec` is then the one that it gave. adapters:
-    what `resolve_adapters` found for `spec.adapters`.
+    source, adapter: what `resolve_model` found, where it has been asked already; `spec` is then the one that it gave.
+    adapters: what `resolve_adapters` found for `spec.adapters`.
     """
     if source is None:
         resolved = resolve_model(spec)
-        spec, source = resolved.spec, resolved.source
-    adapter = None
-    if spec.adapter is not None:
-        adapter = resolve_source(spec.adapter, spec.adapter_revision, kind="adapter")
+        spec, source, adapter = resolved.spec, resolved.source, resolved.adapter
     device = pick_device(spec.device)
     dtype = pick_dtype(spec.dtype, device)
     config = config_of(source, adapter)
     if labels is not None:
-        config.id2label = dict(enumerate(labels))
-        config.label2id = {label: index for index, label in enumerate(labels)}
+        set_labels(config, labels)
     modules = read_sentence_modules(source)
     processor = load_processor(source, task, adapter=adapter)
     pad_token_id = _pad_token_id(config, processor.tokenizer)

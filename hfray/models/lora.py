@@ -40,7 +40,7 @@ class AdapterBank:
         self.max_loaded = max_loaded
         self.loads = 0
         self._model = model
-        self._sources = dict(sources)
+        self._sources = {name: source.located() for name, source in sources.items()}
         self._device = device
         self._loaded: OrderedDict[str, LoraWeights] = OrderedDict()
         self._hooked: set[str] = set()
@@ -56,7 +56,7 @@ class AdapterBank:
                 source = self._sources[name]
                 while len(self._loaded) >= self.max_loaded:
                     del self._loaded[next(each for each in self._loaded if each not in names)]
-                self._loaded[name] = read_lora(source.located(), self._model, self._device, missing=self.missing)
+                self._loaded[name] = read_lora(source, self._model, self._device, missing=self.missing)
                 self.loads += 1
                 self._hook(self._loaded[name])
             self._loaded.move_to_end(name)

@@ -143,7 +143,8 @@ def _versions(facts: ResultFacts) -> str:
 
 def _hub_data(facts: ResultFacts) -> list[str]:
     """Data sets of the hub; a path of a machine says nothing to others."""
-    return [path.removeprefix(HUB_DATA).split("@")[0] for path in facts.data if path.startswith(HUB_DATA)]
+    paths = [path.removeprefix(HUB_DATA).partition("@")[0] for path in facts.data if path.startswith(HUB_DATA)]
+    return list(dict.fromkeys("/".join(path.split("/")[:2]) for path in paths))
 
 
 def _digest(text: str | None) -> str | None:

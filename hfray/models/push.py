@@ -6,9 +6,8 @@ the machine could read. Pickled files never leave the folder.
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from typing import Any
 from hfray.errors import DataError, SpecError
 from hfray.models.model_card import model_card
 from hfray.models.result import ResultFacts, read_facts
-from hfray.models.result_files import CURVES, FACTS_FILE, is_shared_file, is_weights
+from hfray.models.result_files import CURVE_FILE, FACTS_FILE, is_shared_file, is_weights
+from hfray.spec.yaml_lines import dump, parse_value
 
 SUCCESS = "_SUCCESS"
 _FORM = "[More Information Needed]"
@@ -46,7 +46,7 @@ def push(
     DataError when the hub does not answer.
     """
     facts = check_folder(folder)
-    names = files_to_push(folder)
+    names = files_to_push(folder, facts)
     _check_hub(repo_id)
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
@@ -60,8 +60,7 @@ def push(
         own = {FACTS_FILE: shared_facts(facts)}
         operations: list[Any] = [CommitOperationAdd(name, own.get(name, folder / name)) for name in names]
         if "README.md" not in names:
-            curve = next((name for name in CURVES if name in names), None)
-            card = model_card(facts, title=repo_id, curve=curve)
+            card = model_card(facts, title=repo_id, curve=_curve(names))
             operations.append(CommitOperationAdd("README.md", card.encode()))
         operations += [CommitOperationDelete(name) for name in stale]
         with warnings.catch_warnings():
@@ -96,23 +95,51 @@ def check_folder(folder: Path) -> ResultFacts:
 
 def shared_facts(facts: ResultFacts) -> bytes:
     """`hfray.json` as others get it: of folders that only this machine has, the name without the way there."""
-    text = facts.to_json()
-    parts = [part for part in (facts.base, facts.adapter) if part is not None and part.path is not None]
-    for part in parts:
-        if part.revision is None and Path(str(part.path)).is_absolute():
-            text = text.replace(json.dumps(part.path)[1:-1], json.dumps(Path(str(part.path)).name)[1:-1])
-    return text.encode()
+    told: dict[str, Any] = {"data": tuple(map(_shared_path, facts.data)), "spec": _shared_spec(facts.spec)}
+    told["training_spec"] = _shared_spec(facts.training_spec)
+    for field in ("base", "adapter"):
+        part = getattr(facts, field)
+        if part is not None and part.path is not None:
+            told[field] = part.model_copy(update={"path": _shared_path(part.path)})
+    return facts.model_copy(update=told).to_json().encode()
 
 
-def files_to_push(folder: Path) -> tuple[str, ...]:
-    """The files that belong to the model, without pickled ones, logs, checkpoints and the job's own."""
-    names = (name for name in _names(folder) if is_shared_file(name))
-    return tuple(name for name in names if name != "README.md" or _is_written(folder / name))
+def _shared_path(path: str) -> str:
+    """A path of this machine without the way there; anything else as it is."""
+    local = path.removeprefix("file://")
+    return Path(local).name if local.startswith(("/", "~")) else path
 
 
-def _is_written(card: Path) -> bool:
-    """Whether somebody has written it: PEFT leaves a form beside every adapter, with a path of this machine."""
-    return _FORM not in card.read_text("utf-8", errors="replace")
+def _shared_spec(text: str) -> str:
+    """A job in YAML, whose paths are the values of `path` and `adapter`, alone or in a list."""
+    job = parse_value(text) if text else None
+    return dump(_walked(job)) if isinstance(job, dict) else ""
+
+
+def _walked(value: Any, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {name: _walked(each, name) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_walked(each, key) for each in value]
+    return _shared_path(value) if isinstance(value, str) and key in ("path", "adapter") else value
+
+
+def files_to_push(folder: Path, facts: ResultFacts) -> tuple[str, ...]:
+    """The files that belong to the model, without pickled ones, logs, checkpoints and the job's own, and without a
+    card that nobody has written."""
+    names = tuple(name for name in _names(folder) if is_shared_file(name))
+    return tuple(name for name in names if name != "README.md" or _is_written(folder / name, facts, names))
+
+
+def _is_written(card: Path, facts: ResultFacts, names: Collection[str]) -> bool:
+    """Whether somebody has: PEFT leaves a form beside every adapter, with a path of this machine, and a training a card
+    that names the job, which is no name on the hub."""
+    text = card.read_text("utf-8", errors="replace")
+    return _FORM not in text and text != model_card(facts, title=facts.name, curve=_curve(names))
+
+
+def _curve(names: Collection[str]) -> str | None:
+    return CURVE_FILE if CURVE_FILE in names else None
 
 
 def _names(folder: Path) -> list[str]:

@@ -24,16 +24,26 @@ def quantization_config(spec: ModelSpec, dtype: torch.dtype) -> Any:
     """What `from_pretrained` takes; None for no quantisation. Products are computed in `dtype`."""
     if spec.quantization == "none":
         return None
+    if spec.quantization == "int8":
+        _quiet_bitsandbytes()
+        from transformers import BitsAndBytesConfig
+
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=spec.int8_threshold)
+    return four_bits(spec.quantization, dtype, double=spec.double_quantization)
+
+
+def four_bits(kind: str, dtype: torch.dtype, *, double: bool, **more: Any) -> Any:
+    """What `from_pretrained` takes for nf4 or fp4. double: whether the scales are quantised too; more: of bitsandbytes'
+    settings."""
     _quiet_bitsandbytes()
     from transformers import BitsAndBytesConfig
 
-    if spec.quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=spec.int8_threshold)
     return BitsAndBytesConfig(
         load_in_4bit=True,
-        bnb_4bit_quant_type=spec.quantization,
-        bnb_4bit_use_double_quant=spec.double_quantization,
+        bnb_4bit_quant_type=kind,
+        bnb_4bit_use_double_quant=double,
         bnb_4bit_compute_dtype=dtype,
+        **more,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from hfray.errors import SpecError
 from hfray.models.adapter import check_adapter
-from hfray.models.info import load_config
+from hfray.models.info import load_config, set_labels
 from hfray.models.result import ResultFacts, facts_of
 from hfray.models.source import ModelSource, resolve_source
 from hfray.spec.sections import ModelSpec
@@ -99,8 +99,7 @@ def config_of(source: ModelSource, adapter: ModelSource | None) -> Any:
         return load_config(adapter)
     config = load_config(source)
     if facts.labels:
-        config.id2label = dict(enumerate(facts.labels))
-        config.label2id = {label: index for index, label in config.id2label.items()}
+        set_labels(config, facts.labels)
     return config
 
 

@@ -8,25 +8,16 @@ are here.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from hfray.errors import SpecError
 from hfray.models.result_files import FACTS_FILE
 from hfray.models.source import ModelSource
-from hfray.types import Strict
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-Number = Annotated[float | None, BeforeValidator(_finite)]
-"""A metric; NaN and infinity, which JSON does not have, become null."""
+from hfray.types import Number, Strict
 
 
 class BaseFacts(Strict):

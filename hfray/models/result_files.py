@@ -6,9 +6,7 @@ from collections.abc import Iterable
 
 FACTS_FILE = "hfray.json"
 """What the model is and was made of (`models.result`); a folder that has it was made by hfray."""
-_JOB_FILES = frozenset(
-    {"_SUCCESS", "spec.yaml", "report.json", "report.html", "errors.parquet", "tokens.json", "train.log"}
-)
+_JOB_FILES = frozenset({"_SUCCESS", "spec.yaml", "report.json", "report.html", "errors.parquet", "tokens.json"})
 _JOB_FOLDERS = frozenset({"_work", "data", "runs", "logs", "checkpoints"})
 _CHECKPOINT = "checkpoint-"
 """What Transformers calls a folder of its own."""
@@ -24,8 +22,6 @@ LAST = ("config.json", "adapter_config.json", FACTS_FILE)
 """Without these a folder is no model, so they are the last to come and the first to go."""
 CURVE_FILE = "training_curve.svg"
 """The picture of a training that its model card shows."""
-CURVES = (CURVE_FILE, "training_curve.png")
-"""Names of such pictures."""
 
 
 def is_model_file(name: str) -> bool:
@@ -62,5 +58,5 @@ def is_shared_file(name: str) -> bool:
     folder, _, file = name.rpartition("/")
     if folder:  # of sentence-transformers: 1_Pooling/config.json
         return "/" not in folder and folder[0].isdigit() and file.endswith((".json", ".safetensors"))
-    known = is_weights(name) or is_licence(name) or name in TOKENIZER_FILES or name in CURVES or name == "README.md"
+    known = is_weights(name) or is_licence(name) or name in TOKENIZER_FILES or name == CURVE_FILE or name == "README.md"
     return known or name.endswith((".json", ".jinja"))

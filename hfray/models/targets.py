@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from hfray.errors import SpecError
+from hfray.models.adapter import TASKS_WITH_HEADS
 from hfray.models.quantization import import_bitsandbytes
 from hfray.models.weights import reason_of
 from hfray.spec.methods import LoraSpec
@@ -21,8 +22,6 @@ PEFT_TASKS = {
     "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM",
 }
 """Auto class to PEFT's name for what it does; a masked language model has none."""
-_NEW_HEADS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
-"""Tasks whose heads are made for the labels at hand: trained whole beside an adapter, and saved with it."""
 
 
 def on_meta(config: Any, auto_model: str) -> Any:
@@ -68,7 +67,7 @@ def targets_of(method: LoraSpec, model: Any, auto_model: str) -> Targets:
         if layers is not None and not any(_last(name) in layers for name in names):
             layers = None
     head = _head_modules(model)
-    new = head if PEFT_TASKS.get(auto_model) in _NEW_HEADS else ()
+    new = head if PEFT_TASKS.get(auto_model) in TASKS_WITH_HEADS else ()
     embedding = model.get_output_embeddings()
     output = tuple(name for name, module in model.named_modules() if embedding is not None and module is embedding)
     return Targets(layers, tuple(dict.fromkeys([*new, *method.train_modules])), head, output)

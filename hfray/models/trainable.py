@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from hfray.errors import SpecError
-from hfray.models.info import load_config
-from hfray.models.quantization import import_bitsandbytes
+from hfray.models.info import load_config, set_labels
+from hfray.models.quantization import four_bits, import_bitsandbytes
 from hfray.models.source import ModelSource
 from hfray.models.targets import PEFT_TASKS, Targets
 from hfray.models.weights import from_pretrained, reason_of
@@ -67,8 +67,7 @@ def training_config(spec: BaseModelSpec, source: ModelSource | None, head: Head,
         for key, value in values.items():
             setattr(config, key, value)
     if head.labels:
-        config.id2label = dict(enumerate(head.labels))
-        config.label2id = {label: index for index, label in enumerate(head.labels)}
+        set_labels(config, head.labels)
     elif head.num_labels is not None and head.num_labels != config.num_labels:
         config.num_labels = head.num_labels
     if head.problem_type is not None:
@@ -161,24 +160,20 @@ def _pretrained(
     if spec.attention != "auto":
         arguments["attn_implementation"] = spec.attention
     if isinstance(method, QloraSpec) and targets is not None:
-        import_bitsandbytes()
-        from transformers import BitsAndBytesConfig
         from transformers.integrations import is_deepspeed_zero3_enabled
 
         if not is_deepspeed_zero3_enabled():  # which places the weights itself
             arguments["device_map"] = {"": device}
-        arguments["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type=method.quantization,
-            bnb_4bit_use_double_quant=method.double_quantization,
-            bnb_4bit_compute_dtype=dtype,
+        arguments["quantization_config"] = four_bits(
+            method.quantization,
+            dtype,
+            double=method.double_quantization,
             bnb_4bit_quant_storage=dtype,  # ZeRO-3 partitions floating-point weights only
             llm_int8_skip_modules=[*targets.whole, *targets.head, *targets.output],
         )
     remedy = "use method: qlora, more workers with deepspeed: 3, or a smaller model"
-    model, report = from_pretrained(auto_model, source, device, arguments, remedy=remedy)
-    mismatched = (str(each[0]) for each in report.get("mismatched_keys", ()))
-    return model, sorted({*report.get("missing_keys", ()), *mismatched})
+    model, new, _ = from_pretrained(auto_model, source, device, arguments, remedy=remedy)
+    return model, sorted(new)
 
 
 def _with_adapter(

@@ -61,14 +61,12 @@ def load_weights(
     elif quantized:
         arguments["device_map"] = {"": device}
     remedy = "use model.quantization, model.device_map: auto with more GPUs per worker, or a smaller model"
-    model, report = from_pretrained(class_name, source, device, arguments, remedy=remedy)
-    mismatched = sorted(str(each[0]) for each in report.get("mismatched_keys", ()))
+    model, missing, mismatched = from_pretrained(class_name, source, device, arguments, remedy=remedy)
     if mismatched and spec.adapter is None and not spec.adapters:
         raise SpecError(
             f"model {source.name}: its weights do not have the shapes of its configuration (or of task.labels): "
             f"{', '.join(mismatched[:4])}"
         )
-    missing = {*report.get("missing_keys", ()), *mismatched}
     if class_name == "AutoModel":  # no task reads BERT's pooler, which masked language models lack
         missing = {name for name in missing if not name.startswith("pooler.")}
     if "device_map" not in arguments:
@@ -80,14 +78,15 @@ def load_weights(
 
 def from_pretrained(
     class_name: str, source: ModelSource, device: torch.device, arguments: Mapping[str, Any], *, remedy: str
-) -> tuple[Any, dict[str, Any]]:
-    """What Transformers loads from safetensors, without remote code, and its report of keys. remedy: what to do where
-    it does not fit. Raises SpecError, EngineError."""
+) -> tuple[Any, set[str], list[str]]:
+    """What Transformers loads from safetensors, without remote code; the names of weights that are new; and of those
+    among them that the files have in another shape. remedy: what to do where it does not fit. Raises SpecError,
+    EngineError."""
     import transformers
     from safetensors import SafetensorError
 
     try:
-        return getattr(transformers, class_name).from_pretrained(  # type: ignore[no-any-return]
+        model, report = getattr(transformers, class_name).from_pretrained(
             source.path,
             revision=source.revision or "main",
             use_safetensors=True,
@@ -104,6 +103,8 @@ def from_pretrained(
         raise SpecError(f"model {source.name} cannot be loaded so: {reason_of(error)}") from error
     except (OSError, RuntimeError, SafetensorError) as error:
         raise EngineError(f"model {source.name} could not be loaded: {reason_of(error)}") from error
+    mismatched = sorted(str(each[0]) for each in report.get("mismatched_keys", ()))
+    return model, {*report.get("missing_keys", ()), *mismatched}, mismatched
 
 
 def _lacks_pooler(source: ModelSource, config: Any) -> bool:

@@ -105,6 +105,11 @@ class FlatEncoder(TextEncoder):
             return None
         return first + ids[:room_bytes] + last, b"", room_bytes is not None and len(ids) > room_bytes
 
+    @property
+    def lexicon(self) -> Lexicon | None:
+        """The words of the tokenizer; None where nothing is proved of it."""
+        return None if self._memory is None else self._memory[0]
+
     @cached_property
     def _memory(self) -> tuple[Lexicon, bytes, bytes, int | None] | None:
         """The words, what stands before and after a text, and the room between; None where nothing is proved."""

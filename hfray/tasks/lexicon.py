@@ -18,7 +18,7 @@ import re
 from array import array
 from typing import Any
 
-from hfray.tasks.cuts import NoProofError, added_tokens, normalized, proof_of
+from hfray.tasks.cuts import NoProofError, Proof, added_tokens, normalized, proof_of
 
 MAX_WORDS = 2**18  # some 50 MB
 MAX_WORD_CHARS = 64  # a longer one will hardly come again
@@ -39,9 +39,10 @@ _IS_PLAIN = re.compile(rf" ?[{_ASCII}]+").fullmatch
 class Lexicon:
     """The words of one tokenizer. Thread-safe."""
 
-    def __init__(self, backend: Any) -> None:
-        """backend: of the tokenizers library, without truncation, and no longer changed. Raises NoProofError."""
-        proof = proof_of(backend)
+    def __init__(self, backend: Any, proof: Proof | None = None) -> None:
+        """backend: of the tokenizers library, without truncation, and no longer changed; proof: what is proved of it,
+        where somebody has asked already. Raises NoProofError."""
+        proof = proof or proof_of(backend)
         if not proof.words:
             raise NoProofError("its pre-tokenizer leaves some signs or numbers together with spaces")
         added = {*added_tokens(backend)} - {""}
@@ -116,9 +117,10 @@ class Lexicon:
         )
 
 
-def lexicon_of(backend: Any) -> Lexicon | None:
-    """The words of a tokenizer; None where it is not proved to end words at spaces. backend: as for Lexicon."""
+def lexicon_of(backend: Any, proof: Proof | None = None) -> Lexicon | None:
+    """The words of a tokenizer; None where it is not proved to end words at spaces. backend: and proof: as for
+    Lexicon."""
     try:
-        return Lexicon(backend)
+        return Lexicon(backend, proof)
     except NoProofError:
         return None

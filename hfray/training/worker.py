@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
@@ -39,7 +38,7 @@ def train_worker(config: dict[str, Any]) -> Any:
     else:
         device = torch.device("cpu")
     if rank == 0:
-        ray.get(board.started.remote(world_size, f"{os.uname().nodename}:{os.getpid()}"))
+        ray.get(board.started.remote(world_size))
     try:
         return run(setup, Rank(rank, world_size, device), _Ticker(board))
     except HfrayError as error:

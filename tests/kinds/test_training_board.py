@@ -11,10 +11,10 @@ from hfray.kinds.training_board import Standing, TrainingBoard
 def test_the_board_remembers_the_last_tick_and_counts_groups() -> None:
     board = TrainingBoard()
     assert board.standing() == Standing()
-    board.started(2, "host:1")
+    board.started(2)
     board.tick(3, 300, 0.5)
     board.tick(4, 400, 0.25)
-    board.started(1, "host:2")
+    board.started(1)
     assert board.standing() == Standing(step=4, tokens=400, loss=0.25, workers=1, groups=2)
 
 

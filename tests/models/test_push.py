@@ -12,6 +12,7 @@ import pytest
 from huggingface_hub import ModelCard, constants
 
 from hfray.errors import DataError, SpecError
+from hfray.models.model_card import model_card
 from hfray.models.push import push
 from hfray.models.result import AdapterFacts, BaseFacts, ResultFacts, read_facts, write_facts
 from tests.hub_stand_in import Hub, point_at, serve_hub
@@ -104,17 +105,42 @@ def test_an_adapter_of_a_hub_model(hub: Hub, tmp_path: Path) -> None:
     assert ModelCard(files_of(hub, "org/lora")["README.md"].decode()).data.base_model == "org/base"
 
 
-def test_no_path_of_this_machine_goes_along(hub: Hub, folder: Path) -> None:
-    merged = AdapterFacts(merged=True, method="LORA", path="/home/some body/lora", content="c" * 64)
-    base = BaseFacts(path='/home/some body/"base"', content="d" * 64)
-    spec = "model:\n  path: /home/some body/lora\n"
-    write_facts(folder, FACTS.model_copy(update={"base": base, "adapter": merged, "spec": spec}))
+@pytest.mark.parametrize("home", ["/home/some body", "/home/some body/jürgen", "~/some body"])
+def test_no_path_of_this_machine_goes_along(hub: Hub, folder: Path, home: str) -> None:
+    merged = AdapterFacts(merged=True, method="LORA", path=f"{home}/lora", content="c" * 64)
+    base = BaseFacts(path=f'{home}/"base"', content="d" * 64)
+    spec = f"model:\n  path: {home}/lora\ninput:\n  train:\n    path:\n    - {home}/rows.csv\n"
+    told = {"base": base, "adapter": merged, "spec": spec, "training_spec": spec, "data": (f"{home}/rows.csv",)}
+    write_facts(folder, FACTS.model_copy(update=told))
     push(folder, "org/banking")
     files = files_of(hub, "org/banking")
     assert not any(b"some body" in data for data in files.values())
     found = ResultFacts.of_record(json.loads(files["hfray.json"]), "pushed")
     assert found.base == BaseFacts(path='"base"', content="d" * 64)
-    assert found.spec == "model:\n  path: lora\n"
+    assert found.spec == found.training_spec == "model:\n  path: lora\ninput:\n  train:\n    path:\n    - rows.csv\n"
+    assert found.data == ("rows.csv",)
+
+
+def test_what_only_looks_like_a_path_stays(hub: Hub, folder: Path) -> None:
+    base = BaseFacts(path="/m", content="d" * 64)
+    spec = "name: /m\nmodel:\n  path: /models/x\n"
+    write_facts(folder, FACTS.model_copy(update={"base": base, "labels": ("a/mb", "/m"), "spec": spec}))
+    push(folder, "org/banking")
+    found = ResultFacts.of_record(json.loads(files_of(hub, "org/banking")["hfray.json"]), "pushed")
+    assert found.labels == ("a/mb", "/m")
+    assert (found.base, found.spec) == (BaseFacts(path="m", content="d" * 64), "name: /m\nmodel:\n  path: x\n")
+
+
+def test_a_card_that_training_left_names_the_repository(hub: Hub, folder: Path) -> None:
+    (folder / "training_curve.svg").write_text("<svg/>")
+    (folder / "README.md").write_text(model_card(FACTS, title=FACTS.name, curve="training_curve.svg"))
+    push(folder, "org/banking")
+    card = files_of(hub, "org/banking")["README.md"].decode()
+    assert "path: org/banking" in card
+    assert "![training curve](training_curve.svg)" in card
+    (folder / "README.md").write_text("---\nlicense: mit\n---\nMine.")
+    push(folder, "org/banking")
+    assert files_of(hub, "org/banking")["README.md"] == b"---\nlicense: mit\n---\nMine."
 
 
 def _break(folder: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:

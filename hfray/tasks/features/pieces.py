@@ -23,7 +23,7 @@ import numpy as np
 
 from hfray.errors import RowError
 from hfray.tasks.cuts import NoProofError, added_tokens, normalized, proof_of, special_tokens
-from hfray.tasks.lexicon import lexicon_of
+from hfray.tasks.lexicon import Lexicon, lexicon_of
 from hfray.types import Array
 
 _LETTERS = (
@@ -44,7 +44,8 @@ class Pieces:
 
     refusal: str | None = None
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, lexicon: Lexicon | None = None) -> None:
+        """lexicon: the words of this tokenizer, where somebody has them already."""
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             self.refusal = "the tokenizer has no Rust backend"
@@ -58,7 +59,7 @@ class Pieces:
         except NoProofError as error:
             self.refusal = str(error)
             return
-        self._lexicon = lexicon_of(self._backend)
+        self._lexicon = lexicon or lexicon_of(self._backend, proof)
         self._places = re.compile(f"{_SPACE_CUT}|{_NEWLINE_CUT}" if proof.newlines else _SPACE_CUT)
         self._any_white_space = proof.any_white_space
         added = added_tokens(self._backend)
