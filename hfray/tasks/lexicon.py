@@ -118,7 +118,7 @@ class Lexicon:
 
 
 def lexicon_of(backend: Any, proof: Proof | None = None) -> Lexicon | None:
-    """The words of a tokenizer; None where it is not proved to end words at spaces. backend: and proof: as for
+    """The words of a tokenizer; None where it is not proved to end words at spaces. backend, proof: as for
     Lexicon."""
     try:
         return Lexicon(backend, proof)

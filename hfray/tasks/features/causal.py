@@ -97,9 +97,8 @@ class Packed(Features):
 
     @cached_property
     def _pieces(self) -> Pieces:
-        return Pieces(
-            self.tokenizer, self._encoder.lexicon
-        )  # reads the whole tokenizer once more, and few inputs hold a text so long
+        # Reads the whole tokenizer once more, and few inputs hold a text so long.
+        return Pieces(self.tokenizer, self._encoder.lexicon)
 
     def _tokenised(self, texts: Mapping[int, str], errors: dict[int, RowError]) -> Iterator[tuple[int, Array]]:
         """The ids of each text that has some; of the others, why not, in `errors`."""
