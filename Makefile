@@ -11,7 +11,7 @@ install: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(INSTALL) --constraint constraints.txt torch
-	$(INSTALL) --constraint constraints.txt --editable '.[quickstart,dev]'
+	$(INSTALL) --constraint constraints.txt --editable '.[quickstart,ui,dev]'
 	touch $@
 
 quickstart: install
@@ -33,7 +33,9 @@ lint: install
 
 bench: install
 	$(BIN)/python benchmarks/score.py
-	$(BIN)/python benchmarks/tokenize.py
+	$(BIN)/python benchmarks/tokens.py
+	$(BIN)/python benchmarks/serve.py
+	$(BIN)/python benchmarks/cluster.py
 
 chaos: install
 	$(BIN)/python -m pytest -m chaos

@@ -1,4 +1,4 @@
-"""Text generation side by side on this machine: `python -m benchmarks.generate [engines]`. Prints tables in Markdown.
+"""Text generation side by side on this machine: `python benchmarks/generate.py [engines]`. Prints tables in Markdown.
 
 Section `engines`, tokens per second of the same random Llama over the same requests, all known from the start:
 
@@ -17,8 +17,10 @@ import argparse
 import csv
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +29,7 @@ import torch
 import transformers
 from transformers import ContinuousBatchingConfig, GenerationConfig, LlamaConfig
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.measure import ROOT, ROUNDS, headline, ratio, table
 from hfray.engines.continuous.engine import ContinuousEngine
 from hfray.types import Generated, GenerationParams, Item

@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,17 @@ ROUNDS = 3
 
 def headline() -> None:
     print(f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}; medians of {ROUNDS} rounds.\n")
+
+
+def run_sections(sections: Mapping[str, Callable[..., None]], *arguments: Any) -> None:
+    """Those that the command line names, or all, each called with the arguments."""
+    names = sys.argv[1:] or list(sections)
+    for name in names:
+        if name not in sections:
+            sys.exit(f"there is no section {name}; there are {', '.join(sections)}")
+    headline()
+    for name in names:
+        sections[name](*arguments)
 
 
 def run_job(spec: dict[str, Any], folder: Path, *, watch: bool = False) -> tuple[dict[str, Any], float]:

@@ -18,19 +18,13 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.measure import MODEL, ROUNDS, headline, ratio, run, run_job, table
+from benchmarks.measure import MODEL, ROUNDS, ratio, run, run_job, run_sections, table
 from benchmarks.texts import mixed_texts, write_jsonl
 
 ENGINE_ROWS = 400
 JOB_ROWS = 2048
 # Multiply-adds of MiniLM's linear layers for one token: 6 layers of 4 x 384 x 384 + 2 x 384 x 1536.
 FLOPS_PER_TOKEN = 2 * 6 * (4 * 384 * 384 + 2 * 384 * 1536)
-
-
-def main(sections: list[str]) -> None:
-    headline()
-    for name in sections or list(SECTIONS):
-        SECTIONS[name]()
 
 
 def engines() -> None:
@@ -141,4 +135,4 @@ SECTIONS: dict[str, Callable[[], None]] = {
 }
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_sections(SECTIONS)

@@ -16,33 +16,23 @@ from rich.console import Console
 from rich.markup import escape
 
 import hfray
-from hfray import cli_models
-from hfray.errors import HfrayError, SpecError
+from hfray import cli_keys, cli_models, cli_render, cli_serving, cli_submit
+from hfray.cli_options import AsJson, Debug, JobFile, Overrides, load_job_file
+from hfray.errors import INTERRUPTED, HfrayError, SpecError
 from hfray.tables import new_table, print_table
 
 if TYPE_CHECKING:
     from hfray.spec.explain import FieldRow
-    from hfray.spec.kinds import Job
-
-INTERRUPTED = 130
-"""128 + SIGINT, as shells report it."""
 
 app = typer.Typer(
     name="hfray",
-    help="Hugging Face models on Ray: tokenise, tune and score, from one laptop to a cluster.",
+    help="Hugging Face models on Ray: tokenise, tune, score and serve, from one laptop to a cluster.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-JobFile = Annotated[Path, typer.Argument(help="The job file.", metavar="JOB.yaml", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a field: --set workers.max=4. May be repeated."),
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show everything: logs, Ray's chatter, tracebacks.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -65,7 +55,7 @@ def run(
 
     The same command resumes a job that was stopped, and does nothing once it is complete.
     """
-    spec = _load(job, overrides or ())
+    spec = load_job_file(job, overrides or ())
     from hfray.kinds.run import run_job
 
     raise typer.Exit(
@@ -75,40 +65,31 @@ def run(
 
 @app.command()
 def check(
-    files: Annotated[list[Path], typer.Argument(help="Job files.", metavar="FILE...", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(help="Job or Serve files.", metavar="FILE...", show_default=False)],
     overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Validate job files, in under a second and without Ray."""
+    """Validate job files and Ray Serve files, in under a second and without Ray."""
     console, wrong = Console(highlight=False), 0
     for file in files:
         try:
-            job = _load(file, overrides or ())
+            what = _checked(file, overrides or ())
         except HfrayError as error:
             wrong += 1
             _print_error(error, debug=debug)
         else:
-            console.print(
-                f"[green]ok[/green]  {escape(str(file))}  [dim]{job.kind} {job.subject}[/dim]", soft_wrap=True
-            )
+            console.print(f"[green]ok[/green]  {escape(str(file))}  [dim]{what}[/dim]", soft_wrap=True)
     raise typer.Exit(SpecError.exit_code if wrong else 0)
 
 
-def _load(file: Path, overrides: Sequence[str]) -> Job:
-    """A job that is right as far as its file alone can tell."""
-    from hfray.data.where import compile_where
-    from hfray.spec.kinds import inputs_of
-    from hfray.spec.load import cite, load_job
+def _checked(file: Path, overrides: Sequence[str]) -> str:
+    """What a file is, in a few words, if it is right."""
+    from hfray.spec.serve_file import is_serve_file, load_serve_file
 
-    job = load_job(file, overrides)
-    for key, spec in inputs_of(job).items():
-        try:
-            if spec.where is not None:
-                compile_where(spec.where)
-        except SpecError as error:
-            reason = str(error).removeprefix("where: ")
-            raise SpecError(f"{cite(file, f'{key}.where', overrides)}: {reason}") from None
-    return job
+    if is_serve_file(file):
+        return f"serve {', '.join(load_serve_file(file).models)}"
+    job = load_job_file(file, overrides)
+    return f"{job.kind} {job.subject}"
 
 
 @app.command()
@@ -156,7 +137,7 @@ def _explained(row: FieldRow) -> tuple[str, str, str, str]:
 
 @app.command()
 def tasks(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """The tasks, their columns and options."""
@@ -185,9 +166,18 @@ def tasks(
     print_table(table, "columns in brackets are optional; hfray explain TASK says what the options mean")
 
 
+app.command()(cli_submit.submit)
+app.command()(cli_submit.jobs)
+app.command()(cli_submit.status)
+app.command()(cli_submit.logs)
+app.command()(cli_submit.stop)
+app.command()(cli_serving.serve)
+app.command()(cli_serving.deploy)
 app.command()(cli_models.export)
 app.command()(cli_models.push)
 app.add_typer(cli_models.cache)
+app.add_typer(cli_keys.keys)
+app.add_typer(cli_render.render)
 
 
 def _print_error(error: Exception, *, debug: bool) -> None:

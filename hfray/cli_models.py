@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from hfray.cli_options import AsJson, Debug
 from hfray.errors import SpecError
 from hfray.tables import new_table, print_table
 
@@ -26,8 +27,6 @@ cache = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-Debug = Annotated[bool, typer.Option("--debug", help="Show everything: logs, Ray's chatter, tracebacks.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SHOWN_HASH_CHARS = 12
 
 

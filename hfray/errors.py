@@ -15,6 +15,9 @@ keywords, because an exception with more required arguments cannot be unpickled 
 
 from __future__ import annotations
 
+INTERRUPTED = 130
+"""What the command line ends with after Ctrl-C: 128 + SIGINT, as shells report it."""
+
 
 class HfrayError(Exception):
     """The root; `exit_code` is what the command line ends with."""

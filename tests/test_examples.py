@@ -31,6 +31,7 @@ from hfray.models.source import resolve_source
 from hfray.spec.load import load_job
 from hfray.spec.score import ScoreJob
 from hfray.spec.sections import InputSpec
+from hfray.spec.serve_file import is_serve_file, load_serve_file
 from hfray.spec.trainer import check_trainer_fields
 from hfray.tasks import TASKS
 from hfray.tasks.base import ModelInfo, Processor
@@ -294,8 +295,22 @@ def test_yaml_of_the_documents_is_valid(document: Path, tmp_path: Path) -> None:
     for number, body in enumerate(blocks(document, "yaml")):
         value = yaml.safe_load(body)
         path = tmp_path / f"{document.stem}-{number}.yaml"
+        if "applications" in value:
+            path.write_text(body, "utf-8")
+            load_serve_file(path)
+            continue
         path.write_text(body if "kind" in value else yaml.safe_dump(base | value), "utf-8")
         load_job(path)
+
+
+@pytest.mark.parametrize("config", sorted(ROOT.glob("serve_configs/*.yaml")), ids=lambda path: path.stem)
+def test_serve_files_are_valid_as_ray_serve_takes_them(config: Path) -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    assert is_serve_file(config)
+    file = load_serve_file(config)
+    assert file.models
+    ServeDeploySchema.model_validate(file.content)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

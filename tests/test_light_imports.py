@@ -13,6 +13,11 @@ HEAVY = {
     "accelerate", "bitsandbytes", "datasets", "deepspeed", "fsspec", "huggingface_hub", "obstore", "pandas", "peft",
     "pyarrow", "ray", "rouge_score", "sacrebleu", "safetensors", "scipy", "tokenizers", "torch", "transformers",
 }  # fmt: skip
+LIGHT = (
+    "errors", "types", "log", "tasks", "spec.load", "spec.explain", "spec.train",
+    "submit.resolve", "submit.attempts", "submit.runtime", "kinds.dashboard",
+    "serving.guard", "serving.leases", "serving.wire", "serving.json_body",
+)  # fmt: skip
 
 PROGRAM = """
 import sys
@@ -40,16 +45,20 @@ def imported_by(program: str, *arguments: str) -> set[str]:
         ["explain", "--schema"],
         ["tasks"],
         ["run", "--help"],
+        ["submit", "--help"],
+        ["render", "kuberay", "--cluster", "--set", "workers.max=2"],
+        ["render", "kuberay", "jobs/train-banking-lora.yaml", "--volume", "data:/data"],
+        ["render", "kuberay", "serve_configs/chat.yaml"],
         ["--version"],
     ],
-    ids=lambda command: " ".join(command[:2]),
+    ids=lambda command: " ".join(command[:3]),
 )
 @pytest.mark.slow
 def test_commands_about_jobs_import_nothing_heavy(command: list[str]) -> None:
     assert not imported_by(PROGRAM, *command) & HEAVY
 
 
-@pytest.mark.parametrize("module", ["errors", "types", "log", "tasks", "spec.load", "spec.explain", "spec.train"])
+@pytest.mark.parametrize("module", LIGHT)
 def test_light_modules_import_nothing_heavy(module: str) -> None:
     program = f"import sys, hfray.{module}; print('imported:', *sys.modules)"
     assert not {name.partition(".")[0] for name in imported_by(program)} & HEAVY

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from hfray.data.base import FileInfo, FileRef, Format
 from hfray.data.storage import Storage, storage_for
+from hfray.data.urls import MAGIC, above_glob
 from hfray.errors import SpecError
 
 _SUFFIXES: dict[Format, tuple[str, ...]] = {
@@ -27,7 +28,6 @@ _SUFFIXES: dict[Format, tuple[str, ...]] = {
 _COMPRESSIBLE: tuple[Format, ...] = ("jsonl", "csv", "text")
 _SUFFIX_FORMATS: dict[str, Format] = {"openai-batch": "jsonl"}
 """What the suffixes of a format's files say, where it is something else."""
-_MAGIC = re.compile(r"[*?\[]")
 DATASET_FILES = ("state.json", "dataset_dict.json")
 """What tells a folder written by `save_to_disk`."""
 
@@ -77,12 +77,11 @@ def expand(path: str) -> Iterator[tuple[str, FileInfo]]:
     if info is not None:
         yield storage.url(key), info
         return
-    is_glob = _MAGIC.search(key) is not None
+    is_glob = MAGIC.search(key) is not None
     folder = key
     matches = re.compile("")
     if is_glob:
-        fixed = key[: _MAGIC.search(key).start()]  # type: ignore[union-attr]
-        folder = fixed.rpartition("/")[0]
+        folder = above_glob(key)
         matches = _glob_pattern(key)
     show_hidden = is_glob and any(part[0] in "._" for part in key[len(folder) :].split("/") if part)
     is_empty = True
@@ -111,7 +110,7 @@ def _files_of(path: str, format: str, split: str | None, config: str | None) -> 
         yield FileRef(storage.url(key), 0, "", "images")
         return
     storage, key = storage_for(path)
-    is_folder = not _MAGIC.search(key) and not (key and storage.exists(key))
+    is_folder = not MAGIC.search(key) and not (key and storage.exists(key))
     others: list[str] = []
     is_empty = True
     for url, info in expand(path):

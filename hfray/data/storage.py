@@ -9,19 +9,16 @@ Every error is a DataError that names the URL, the cause and what to do.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
-from urllib.parse import unquote, urlsplit
 
 from hfray.data.base import FileInfo
 from hfray.data.store_errors import translated
-from hfray.errors import DataError, SpecError
+from hfray.data.urls import parse_url
+from hfray.errors import DataError
 
-_ALIASES = {"gcs": "gs", "s3a": "s3"}
-_SCHEMES = ("s3", "gs", "az", "hf")
 _BUFFER_BYTES = 4 << 20
 
 
@@ -188,24 +185,6 @@ def storage_for(url: str) -> tuple[Storage, str]:
     if scheme == "file":
         return Storage("/"), key.lstrip("/")
     return Storage(f"{scheme}://{bucket}"), key
-
-
-def parse_url(url: str) -> tuple[str, str, str]:
-    """(scheme, bucket, key). A local path is ("file", "", absolute path). Raises SpecError for other schemes."""
-    if "://" not in url:
-        return "file", "", os.path.abspath(os.path.expanduser(url))
-    scheme, rest = url.split("://", 1)
-    scheme = _ALIASES.get(scheme.lower(), scheme.lower())
-    if scheme == "file":
-        return "file", "", os.path.abspath(unquote(urlsplit(url).path))
-    if scheme not in _SCHEMES:
-        raise SpecError(f"{url}: unknown storage {scheme + '://'!r}; use a local path, {', '.join(_SCHEMES)}://")
-    if scheme == "hf":
-        return "hf", "", rest.strip("/")
-    bucket, _, key = rest.partition("/")
-    if not bucket:
-        raise SpecError(f"{url}: names no bucket; write {scheme}://bucket/path")
-    return scheme, bucket, "/".join(part for part in key.split("/") if part)
 
 
 def _backend_for(scheme: str, bucket: str) -> Backend:

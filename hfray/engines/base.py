@@ -59,12 +59,19 @@ class EngineStats:
     seconds: float = 0.0
     """Time in which the model's thread worked."""
     out_of_memory: int = 0
+    working_since: float | None = None
+    """When the model began what it computes now (time.monotonic()); None: it has nothing to do."""
 
 
 class Engine(Protocol):
     """One thread owns the model; everybody else submits to it."""
 
     stats: EngineStats
+
+    @property
+    def alive(self) -> bool:
+        """Whether the model's thread is there to answer."""
+        ...
 
     def submit(self, items: Sequence[Item]) -> Future[Outputs]:
         """Queues the items of one caller; the future holds one output or ItemError per item, in order.

@@ -99,6 +99,10 @@ class BatchEngine:
             self._thread.join()
 
     @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
     def max_batch_tokens(self) -> int:
         """The budget in force; lower than the one asked for after an out-of-memory."""
         return self._max_batch_tokens
@@ -117,6 +121,7 @@ class BatchEngine:
                     continue
                 finally:
                     self.stats.seconds += time.perf_counter() - started
+                    self.stats.working_since = None
                 start = 0
                 for request in requests:
                     request.future.set_result(outputs[start : start + len(request.items)])
@@ -194,6 +199,7 @@ class BatchEngine:
 
     def _run_batch(self, items: list[Item]) -> Outputs | None:
         """The outputs; None when memory ran out and the budget was lowered. Raises EngineError for a lost device."""
+        self.stats.working_since = time.monotonic()
         try:
             with self._adapted(items[0].adapter):
                 outputs = run_batch(self._loaded, items)

@@ -23,6 +23,7 @@ class FakeEngine:
         self.stats = EngineStats()
         self._num_labels = num_labels
         self._seconds_per_item = seconds_per_item
+        self._closed = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="hfray-engine")
 
     def submit(self, items: Sequence[Item]) -> Future[Outputs]:
@@ -33,6 +34,11 @@ class FakeEngine:
 
     def close(self) -> None:
         self._pool.shutdown(wait=True)
+        self._closed = True
+
+    @property
+    def alive(self) -> bool:
+        return not self._closed
 
     def _run(self, items: Sequence[Item]) -> Outputs:
         started = time.perf_counter()

@@ -28,6 +28,19 @@ class Pending:
         """Tokens of every item, for the report's histogram."""
         return [item.num_tokens for each in self.encoded if isinstance(each, Encoded) for item in each.items]
 
+    def row_tokens(self) -> list[tuple[int, int]]:
+        """(tokens of the model's inputs, tokens generated) of each row; once the future is done."""
+        outputs = self.future.result()
+        counts: list[tuple[int, int]] = []
+        start = 0
+        for each in self.encoded:
+            items = () if isinstance(each, RowError) else each.items
+            own = outputs[start : start + len(items)]
+            start += len(items)
+            new = sum(len(output.get("tokens", ())) for output in own if not isinstance(output, ItemError))
+            counts.append((sum(item.num_tokens for item in items), new))
+        return counts
+
     @property
     def num_truncated(self) -> int:
         """Rows whose model input was cut."""
@@ -55,7 +68,30 @@ class Predictor:
         needed = {*task.columns, *task.optional_columns, *task.required_columns(task.options)}
         return needed | ({ADAPTER_COLUMN} if self._adapters else set())
 
-    def submit(self, rows: Sequence[Row], positions: Sequence[int] | None = None, options: Any = None) -> Pending:
+    def submit(
+        self,
+        rows: Sequence[Row],
+        positions: Sequence[int] | None = None,
+        options: Any = None,
+        salts: Sequence[str] | None = None,
+    ) -> Pending:
+        """Queues what `encode` makes of the rows."""
+        encoded = self.encode(rows, positions, options, salts)
+        items = [item for each in encoded if isinstance(each, Encoded) for item in each.items]
+        return Pending(encoded, self.engine.submit(items))
+
+    def encode(
+        self,
+        rows: Sequence[Row],
+        positions: Sequence[int] | None = None,
+        options: Any = None,
+        salts: Sequence[str] | None = None,
+    ) -> list[Encoded | RowError]:
+        """The engine's items for each row, with their seeds and adapters. Raises SpecError for options that the model
+        cannot do.
+
+        options: a request's, in place of the task's own. salts: of each row, see `Item.cache_salt`.
+        """
         encoded = self.task.encode(rows, options)
         if len(encoded) != len(rows):
             raise EngineError(f"task {self.task.name} encoded {len(rows)} rows to {len(encoded)}; a mistake in hfray")
@@ -64,8 +100,9 @@ class Predictor:
         if self.task.mode == "generate":
             where = positions if positions is not None else range(len(rows))
             encoded = [self._seeded(each, position) for each, position in zip(encoded, where, strict=True)]
-        items = [item for each in encoded if isinstance(each, Encoded) for item in each.items]
-        return Pending(encoded, self.engine.submit(items))
+            if salts is not None:
+                encoded = [_salted(each, salt) for each, salt in zip(encoded, salts, strict=True)]
+        return encoded
 
     def finish(self, pending: Pending) -> list[Result | RowError]:
         """Raises EngineError when the model or its device is lost."""
@@ -112,6 +149,12 @@ class Predictor:
         if params is None or params.deterministic:
             return item
         return replace(item, generation=replace(params, seed=row_seed(self._seed ^ params.seed, position, sample)))
+
+
+def _salted(encoded: Encoded | RowError, salt: str) -> Encoded | RowError:
+    if isinstance(encoded, RowError) or not salt:
+        return encoded
+    return replace(encoded, items=tuple(replace(item, cache_salt=salt) for item in encoded.items))
 
 
 def row_seed(seed: int, position: int, sample: int) -> int:

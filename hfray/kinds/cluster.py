@@ -9,17 +9,19 @@ import atexit
 import logging
 import os
 import shutil
+import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from hfray.data.storage import Storage
-from hfray.errors import DataError, EngineError, HfrayError, SpecError
+from hfray.errors import DataError, EngineError, SpecError
 from hfray.kinds import units
+from hfray.kinds.ray_token import make_token
+from hfray.spec.labels import has_labels
 
 OBJECT_STORE_BYTES = 256 * 2**20  # descriptors and receipts only; rows never enter the object store
 PROBE_TIMEOUT_S = 60
@@ -48,8 +50,11 @@ class Cluster:
     def connected(self) -> bool:
         return self._connected
 
-    def connect(self) -> None:
-        """Raises SpecError when RAY_ADDRESS leads nowhere, or a switch is set that lets data files run code."""
+    def connect(self, *, serving: bool = False) -> None:
+        """Raises SpecError when RAY_ADDRESS leads nowhere, or a switch is set that lets data files run code.
+
+        serving: for endpoints, not for a job.
+        """
         if self._connected:
             return
         for switch in _UNSAFE_SWITCHES:
@@ -60,12 +65,16 @@ class Cluster:
         os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no report leaves the machine unasked
         if not ray.is_initialized():
-            if os.environ.get("RAY_ADDRESS"):
-                self._join()
-            else:
-                self._start()
+            with _own_sigterm():
+                if os.environ.get("RAY_ADDRESS"):
+                    self._join()
+                else:
+                    self._start()
             self._owned = True
-        self._quiet_ray_data()
+        if serving:
+            self._quiet_serve()
+        else:
+            self._quiet_ray_data()
         self._connected = True
 
     def close(self) -> None:
@@ -80,11 +89,15 @@ class Cluster:
                 atexit.unregister(ray.shutdown)
         self._connected = False
 
-    def total(self, resource: str) -> float:
-        """How much of a resource ("CPU", "GPU") all nodes have together."""
+    def total(self, resource: str, labels: Mapping[str, str] | None = None) -> float:
+        """How much of a resource ("CPU", "GPU") all nodes have together; labels: those with such alone."""
         import ray
 
-        return float(ray.cluster_resources().get(resource, 0.0))
+        return sum(
+            float(node["Resources"].get(resource, 0.0))
+            for node in ray.nodes()
+            if node["Alive"] and has_labels(node["Labels"], labels or {})
+        )
 
     def check_room(self) -> None:
         """Called now and then while workers start: raises EngineError when a local Ray has had no room for it for a
@@ -102,30 +115,38 @@ class Cluster:
 
         Raises DataError naming the node and the path. A cluster of one node needs no probe.
         """
-        nodes = self._nodes()
-        if len(nodes) < 2:
-            return
+        if len(self._nodes()) > 1:
+            self.probe_all(list(urls)[:1], output)
+
+    def probe_all(self, urls: Sequence[str], output: Storage | None) -> None:
+        """The same for each of the inputs, on one node too: what is asked was not found on this machine."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+        nodes = self._nodes()
         name = f"_work/probe-{uuid.uuid4().hex}"
-        output.replace(name, b"hfray")
+        if output is not None:
+            output.replace(name, b"hfray")
         try:
             checks = {
                 node: ray.remote(num_cpus=0)(_probe_node)
                 .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
-                .remote(list(urls)[:1], output, name)
+                .remote(list(urls), output, name)
                 for node in nodes
             }
             for node, check in checks.items():
-                problem = ray.get(check, timeout=PROBE_TIMEOUT_S)
+                try:
+                    problem = ray.get(check, timeout=PROBE_TIMEOUT_S)
+                except ray.exceptions.TaskUnschedulableError:
+                    continue  # the node has left since; it does no work here
                 if problem:
                     raise DataError(
                         f"node {nodes[node]} of the cluster cannot do the job: {problem}; "
                         "input and output must be on storage that all nodes share"
                     )
         finally:
-            output.delete(name)
+            if output is not None:
+                output.delete(name)
 
     def _nodes(self) -> dict[str, str]:
         import ray
@@ -145,11 +166,16 @@ class Cluster:
             ) from None
 
     def _start(self) -> None:
-        # Ray listens on all interfaces unless it believes to be on a platform without clusters.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        # Ray listens on all interfaces unless it believes to be on a platform without clusters. It looks at the
+        # variable when it is imported, which it has been; the processes that it starts look for themselves.
+        from ray._private import ray_constants
+
+        os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+        ray_constants.ENABLE_RAY_CLUSTER = False
         folder, free_bytes = _session_folder()
         if free_bytes < SESSION_BYTES:
             raise _no_room(folder, free_bytes)  # Ray itself would wait half a minute and not say why
+        make_token()
         import ray
 
         ray.init(
@@ -164,6 +190,10 @@ class Cluster:
 
     def _level(self) -> int:
         return logging.INFO if self._debug else logging.ERROR
+
+    def _quiet_serve(self) -> None:
+        if not self._debug:
+            logging.getLogger("ray.serve").setLevel(logging.ERROR)
 
     def _quiet_ray_data(self) -> None:
         from ray.data import DataContext
@@ -183,6 +213,19 @@ def cluster(*, debug: bool = False) -> Iterator[Cluster]:
         yield each
     finally:
         each.close()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Ray puts a handler of SIGTERM of its own in place of the one that is there, whose exit code is 15."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _ray_data_ended() -> bool:
@@ -209,7 +252,7 @@ def _no_room(folder: Path, free_bytes: int) -> EngineError:
     )
 
 
-def _probe_node(urls: list[str], output: Storage, name: str) -> str | None:
+def _probe_node(urls: list[str], output: Storage | None, name: str) -> str | None:
     """Runs on one node: what it cannot see, or None."""
     from hfray.data.storage import storage_for
 
@@ -218,40 +261,8 @@ def _probe_node(urls: list[str], output: Storage, name: str) -> str | None:
             storage, path = storage_for(url)
             if not storage.exists(path) and not storage.is_folder(path):
                 return f"it does not see the input {url}"
-        if output.read_bytes(name) != b"hfray":
+        if output is not None and output.read_bytes(name) != b"hfray":
             return f"it does not see the output {output.root}"
     except Exception as error:
         return str(error)
     return None
-
-
-def root_cause(error: BaseException, wanted: type[BaseException]) -> Any:
-    """The first exception of a class in the chain of causes; Ray wraps what a worker raised several times.
-
-    Ray's wrapper is of its cause's class too, with a whole traceback as its message, so it is never the answer.
-    """
-    from ray.exceptions import RayTaskError
-
-    seen: set[int] = set()
-    stack: list[BaseException | None] = [error]
-    while stack:
-        each = stack.pop()
-        if each is None or id(each) in seen:
-            continue
-        seen.add(id(each))
-        if isinstance(each, wanted) and not isinstance(each, RayTaskError):
-            return each
-        stack += [getattr(each, "cause", None), each.__cause__, each.__context__]
-    return None
-
-
-def as_hfray_error(error: Exception) -> HfrayError:
-    """What a worker raised, out of Ray's wrapping; anything else that Ray reports is for the operator."""
-    known = root_cause(error, HfrayError)
-    if known is not None:
-        return known  # type: ignore[no-any-return]
-    full = root_cause(error, OSError)
-    if full is not None:
-        return DataError(f"a worker could not read or write: {full}")
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return EngineError(f"a worker failed: {lines[-1].strip() if lines else type(error).__name__}")

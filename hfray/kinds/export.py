@@ -61,7 +61,8 @@ class ExportRun(JobRun[ExportJob]):
     def _work(self, ray_cluster: Cluster, lease: Lease, *, retry_errors: bool) -> Report:
         self._progress.phase("starting ray")
         ray_cluster.connect()
-        pool_size(ray_cluster, WorkersSpec(cpus=self._job.workers.cpus, gpus=self._job.workers.gpus))
+        workers = self._job.workers
+        pool_size(ray_cluster, WorkersSpec(cpus=workers.cpus, gpus=workers.gpus, labels=workers.labels))
         ray_cluster.probe([], self._ledger.storage)
         self._progress.phase("exporting")
         done = run_task(self._job.workers, lease, export, self._job, self._source, self._ledger)

@@ -13,7 +13,8 @@ from hfray.data.ledger import Ledger
 from hfray.data.listing import list_files
 from hfray.data.plan import IndexCache, Plan
 from hfray.errors import DataError, HfrayError
-from hfray.kinds.cluster import Cluster, root_cause
+from hfray.kinds.cluster import Cluster
+from hfray.kinds.ray_errors import root_cause
 from hfray.spec.sections import InputSpec
 
 INDEX_FOLDER = "_work/index"

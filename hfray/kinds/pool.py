@@ -16,6 +16,7 @@ from typing import Any
 from hfray.errors import SpecError
 from hfray.inference.receipt import Receipt, ShardFailure, Tick
 from hfray.kinds.cluster import Cluster
+from hfray.kinds.counter import Ticks
 from hfray.kinds.ray_task import resources
 from hfray.spec.sections import WorkersSpec
 
@@ -38,8 +39,9 @@ class ShardActor:
         # One thread needs no pool of them, whose only thread would be another one than that which frees the memory.
         os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
         name = f"{os.uname().nodename}:{os.getpid()}"
+        self._ticks = Ticks(lambda rows, failed, tokens: counter.tick.remote(name, rows, failed, tokens))
         self._worker = make_worker(
-            lambda tick: counter.tick.remote(name, tick.rows, tick.failed, tick.tokens),
+            lambda tick: self._ticks.add(tick.rows, tick.failed, tick.tokens),
             lambda model: counter.loaded.remote(name, model),
         )
         self._run = getattr(self._worker, method)
@@ -56,6 +58,7 @@ class ShardActor:
             if time.monotonic() - answered_at > ANSWER_EVERY_S:
                 yield {"answers": [json.dumps(answers)]}
                 answers, answered_at = [], time.monotonic()
+        self._ticks.flush()
         if answers:
             yield {"answers": [json.dumps(answers)]}
 
@@ -124,7 +127,7 @@ def pool_size(cluster: Cluster, workers: WorkersSpec) -> tuple[int, int]:
     fits = []
     for resource, each in (("CPU", workers.cpus), ("GPU", workers.gpus)):
         if each:
-            total = cluster.total(resource)
+            total = cluster.total(resource, workers.labels)
             fits.append(int(total // each))
             if cluster.is_local and total < each:
                 raise SpecError(

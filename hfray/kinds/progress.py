@@ -132,6 +132,12 @@ class Progress:
             if self._printer is not None and _wording(before) != _wording(self._state.phase):
                 self._print()
 
+    def note(self, text: str) -> None:
+        """A line that stays, such as what of the job will not come true."""
+        with self._lock:
+            if not self._quiet:
+                self._console.print(f"note: {units.printable(text)}", markup=False, highlight=False, soft_wrap=True)
+
     def total(self, rows: int | None, noun: str = "rows") -> None:
         """Sets the number of rows of the whole job, once it is known; noun: what they are called (steps)."""
         with self._lock:

@@ -3,11 +3,11 @@ Knows Ray; not what the task does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from hfray.data.lease import Lease
-from hfray.kinds.cluster import as_hfray_error
+from hfray.kinds.ray_errors import as_hfray_error
 
 POLL_S = 0.5
 MAX_RETRIES = 3
@@ -24,6 +24,8 @@ class Needs(Protocol):
     def gpus(self) -> float: ...
     @property
     def memory_gb(self) -> float | None: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
 
 
 def resources(worker: Needs) -> dict[str, Any]:
@@ -32,6 +34,7 @@ def resources(worker: Needs) -> dict[str, Any]:
         "num_cpus": worker.cpus,
         "num_gpus": worker.gpus or None,
         "memory": None if worker.memory_gb is None else worker.memory_gb * 2**30,
+        "label_selector": dict(worker.labels) or None,
     }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hfray.errors import HfrayError, SpecError
+from hfray.errors import INTERRUPTED, HfrayError, SpecError
 from hfray.kinds.progress import Progress
 from hfray.kinds.report import Report
 from hfray.log import quiet as quieted
@@ -19,14 +19,12 @@ from hfray.spec.score import ScoreJob
 from hfray.spec.tokenize import TokenizeJob
 from hfray.spec.train import TrainJob
 
-INTERRUPTED = 130
-
 
 def run_job(job: Job, *, job_path: str = "", restart: bool, retry_errors: bool, debug: bool, quiet: bool) -> int:
     """Runs it and prints what a person wants to see. Returns the exit code; the caller prints a HfrayError."""
-    log_path = _log_path(job.name)
+    log_path = log_path_of(job.name)
     with quieted(log_path, debug=debug) as console:
-        previous = signal.signal(signal.SIGTERM, _interrupt)
+        previous = signal.signal(signal.SIGTERM, interrupt)
         try:
             with Progress(console, quiet=quiet) as progress:
                 report = _KINDS[job.kind](job, progress, job_path, str(log_path), debug, restart, retry_errors)
@@ -117,12 +115,13 @@ def log_folder() -> Path:
     return Path(tempfile.gettempdir()) / "hfray"
 
 
-def _log_path(name: str) -> Path:
+def log_path_of(name: str) -> Path:
     """A fresh file; on this machine, because the output may be an object store."""
     folder = log_folder()
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.log"
 
 
-def _interrupt(signum: int, frame: Any) -> None:
+def interrupt(signum: int, frame: Any) -> None:
+    """A signal handler: as if Ctrl-C were pressed."""
     raise KeyboardInterrupt

@@ -42,7 +42,7 @@ class ScoreRun(JobRun[ScoreJob]):
             self._job.input, self._job.shard_rows, ledger, ray_cluster, self._progress.phase
         )
         self._columns = check_columns(self._checked, self._plan)
-        return {"model": identity_of_model(self._checked)}
+        return {"model": identity_of_model(self._checked.model)}
 
     def _output(self, fingerprint: str) -> Ledger:
         return Ledger(self._job.output.path, self._job.output.format, fingerprint)

@@ -15,9 +15,10 @@ from hfray.data.ledger import Ledger
 from hfray.errors import DataError, EngineError
 from hfray.inference.receipt import Receipt, ShardFailure
 from hfray.inference.totals import Totals
-from hfray.kinds.cluster import Cluster, as_hfray_error
+from hfray.kinds.cluster import Cluster
 from hfray.kinds.pool import WorkerFactory, run_shards
 from hfray.kinds.progress import Progress
+from hfray.kinds.ray_errors import as_hfray_error
 from hfray.kinds.watch import watched
 from hfray.spec.sections import WorkersSpec
 

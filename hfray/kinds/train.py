@@ -16,9 +16,10 @@ from hfray.data.ledger import Ledger
 from hfray.data.tokens import Tokens, read_tokens
 from hfray.errors import EngineError, SpecError
 from hfray.kinds.check import OtherJobError, refuse_other_job
-from hfray.kinds.cluster import Cluster, as_hfray_error
+from hfray.kinds.cluster import Cluster
 from hfray.kinds.job import JobRun
 from hfray.kinds.published import claim_top
+from hfray.kinds.ray_errors import as_hfray_error
 from hfray.kinds.report import ModelFacts, Report
 from hfray.kinds.tokenize import TokenizeRun
 from hfray.kinds.train_check import CheckedTraining, check_training
@@ -60,6 +61,8 @@ class TrainRun(JobRun[TrainJob]):
 
     def _check(self) -> TrainJob:
         self._checked = check_training(self._job)
+        if self._checked.note:
+            self._progress.note(self._checked.note)
         return self._checked.job
 
     # -- the tokens
@@ -177,15 +180,15 @@ class TrainRun(JobRun[TrainJob]):
         resources: dict[str, float] = {"CPU": workers.cpus, "GPU": workers.gpus}
         if workers.memory_gb is not None:
             resources["memory"] = workers.memory_gb * 2**30
-        elastic = len(sizes) > 1 and sizes == tuple(range(sizes[0], sizes[-1] + 1))
         trainer = TorchTrainer(
             train_worker,
             train_loop_config={"setup": setup, "board": watch.board},
             torch_config=TorchConfig(backend="nccl" if setup.on_gpu else "gloo"),
             scaling_config=ray.train.ScalingConfig(
-                num_workers=(sizes[0], sizes[-1]) if elastic else sizes[0],
+                num_workers=(sizes[0], sizes[-1]) if len(sizes) > 1 else sizes[0],
                 use_gpu=setup.on_gpu,
                 resources_per_worker={key: value for key, value in resources.items() if value},
+                label_selector=dict(workers.labels) or None,
             ),
             run_config=ray.train.RunConfig(
                 name=f"{self._job.name}-{os.getpid()}",

@@ -11,6 +11,8 @@ from typing import Any
 
 from hfray.data.tokens import TOKENIZER_FOLDER, Tokens, is_tokenised, read_tokens
 from hfray.errors import SpecError
+from hfray.kinds.train_metric import check_metric
+from hfray.kinds.train_numbers import batch_shape, check_run, world_sizes_of
 from hfray.models.info import model_info
 from hfray.models.packed_attention import Separation, prove_packing
 from hfray.models.source import ModelSource, resolve_source
@@ -24,12 +26,9 @@ from hfray.spec.train import TrainJob, beside_path
 from hfray.spec.trainer import check_trainer_fields
 from hfray.tasks import TASKS
 from hfray.tasks.features import MODES
-from hfray.training.accumulation import accumulation, world_sizes
 from hfray.training.batches import Padding, collator_for
-from hfray.training.cadence import Cadence
-from hfray.training.deepspeed import read_config
 from hfray.training.masking import Masking
-from hfray.training.schedule import RunLength
+from hfray.training.plan import Wanted
 
 _ANY_LABELS = 2
 """Classes of a head that is only looked at."""
@@ -54,7 +53,11 @@ class CheckedTraining:
     separation: Separation | None
     """Where it was proved already."""
     world_sizes: tuple[int, ...]
-    """Numbers of workers that the run may have."""
+    """Numbers of workers that the run may have: from `workers.min` on, without a gap."""
+    note: str
+    """Why they do not reach `workers.max`; "" if they do."""
+    deepspeed: Wanted
+    """With the content of the author's file."""
     train_tokens: Tokens | None
     validation_tokens: Tokens | None
     """Of inputs that are tokenised folders."""
@@ -72,11 +75,12 @@ class CheckedTraining:
 def check_training(job: TrainJob) -> CheckedTraining:
     """Raises SpecError."""
     trainer = check_trainer_fields(job.trainer)
-    sizes = _world_sizes(job)
-    if isinstance(job.deepspeed, str) and job.deepspeed != "auto":
-        read_config(job.deepspeed)
-    Cadence.of(trainer, RunLength.of(1, 1, 1.0), has_validation=job.input.validation is not None)
+    sizes, note = world_sizes_of(job)
+    wanted = Wanted.of(job.deepspeed)
+    check_run(job, wanted.check((batch_shape(job, size) for size in sizes), trainer))
     train_tokens, validation_tokens = _tokenised(job.input.train), _tokenised(job.input.validation)
+    given = validation_tokens is not None
+    check_metric(job, trainer, without_rows="input.validation is a folder of tokens" if given else "")
     source, tokenizer_source = _sources(job, train_tokens)
     tokenizer = load_tokenizer(tokenizer_source)
     name = job.model.path or "model.config"
@@ -106,6 +110,8 @@ def check_training(job: TrainJob) -> CheckedTraining:
         targets=targets,
         separation=separation,
         world_sizes=sizes,
+        note=note,
+        deepspeed=wanted,
         train_tokens=train_tokens,
         validation_tokens=validation_tokens,
     )
@@ -132,24 +138,6 @@ def collator_of(checked: CheckedTraining, tokens: Tokens, max_length: int | None
             special_ids=tuple(tokenizer.all_special_ids),
         )
     return collator_for(tokens, checked.job.task.name, padding, masking)
-
-
-def _world_sizes(job: TrainJob) -> tuple[int, ...]:
-    """Raises SpecError where not even the least number of workers can share the global batch, or a GPU."""
-    micro, least = job.micro_batch_size, job.workers.min
-    most = job.workers.max or least
-    gpus = job.workers.gpus
-    if gpus > 1:
-        raise SpecError(f"workers.gpus: {gpus:g}; a training worker uses one GPU: write 1, and more workers")
-    if 0 < gpus < 1 and most > 1:
-        raise SpecError(
-            f"workers.gpus: {gpus:g}; workers that train together cannot share a GPU (nccl does not let them); write 1 "
-            "or take one worker"
-        )
-    sizes = world_sizes(job.global_batch_size, micro, least, most)
-    if not sizes or sizes[0] != least:
-        accumulation(job.global_batch_size, micro, least)
-    return sizes
 
 
 def _tokenised(spec: InputSpec | None) -> Tokens | None:

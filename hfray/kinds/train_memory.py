@@ -6,7 +6,9 @@ import os
 from typing import Any
 
 from hfray.errors import EngineError
-from hfray.kinds.cluster import Cluster, as_hfray_error
+from hfray.kinds.cluster import Cluster
+from hfray.kinds.ray_errors import as_hfray_error
+from hfray.kinds.ray_task import MAX_RETRIES, resources
 from hfray.spec.sections import WorkersSpec
 
 PROBE_TIMEOUT_S = 600.0
@@ -23,7 +25,7 @@ def worker_memory(cluster: Cluster, workers: WorkersSpec, num_workers: int) -> t
 
     reserved = None if workers.memory_gb is None else int(workers.memory_gb * 2**30)
     if workers.gpus:
-        task = ray.remote(num_gpus=workers.gpus, num_cpus=workers.cpus, max_retries=3)(_gpu_and_host)
+        task = ray.remote(**resources(workers), max_retries=MAX_RETRIES)(_gpu_and_host)
         try:
             device, host, cpus = ray.get(task.remote(), timeout=PROBE_TIMEOUT_S)
         except ray.exceptions.GetTimeoutError:

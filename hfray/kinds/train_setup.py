@@ -10,11 +10,14 @@ from typing import Any
 from hfray.data.huggingface import hub_name
 from hfray.data.ledger import Ledger
 from hfray.data.tokens import Tokens
+from hfray.errors import SpecError
 from hfray.kinds.cluster import Cluster
 from hfray.kinds.indexing import index_input
 from hfray.kinds.rows import columns_of, row_reader
 from hfray.kinds.train_check import CheckedTraining, collator_of
 from hfray.kinds.train_memory import worker_memory
+from hfray.kinds.train_metric import REFERENCES, check_metric
+from hfray.kinds.train_numbers import batch_shape, length_of, schedule_of
 from hfray.kinds.train_tokens import Tokenised, largest_label
 from hfray.kinds.versions import versions
 from hfray.models.model_card import HUB_DATA
@@ -25,31 +28,17 @@ from hfray.spec.score import ScoreJob
 from hfray.spec.sections import InputSpec, ModelSpec, OutputSpec
 from hfray.spec.yaml_lines import dump
 from hfray.tasks import TASKS
-from hfray.training.accumulation import accumulation
 from hfray.training.batches import columns_read
-from hfray.training.cadence import Cadence
-from hfray.training.deepspeed import BatchShape
+from hfray.training.cadence import SETTLED, Cadence
 from hfray.training.memory import Precision, Setting
 from hfray.training.plan import DeepSpeedPlan, plan_deepspeed
-from hfray.training.savable import check_savable
-from hfray.training.schedule import RunLength, Schedule
 from hfray.training.secret import secret_key
 from hfray.training.setup import Examples, ModelSetup, TrainSetup, ValidationRows
 from hfray.training.size import AdapterShape, ModelSize, size_of
 
-REFERENCES = {
-    "text-classification": "label",
-    "token-classification": "tags",
-    "question-answering": "answers",
-    "summarization": "target",
-    "translation": "target",
-    "text2text-generation": "target",
-}
-"""Task to the column of raw rows that holds what should come out."""
 VALIDATION_SHARD_ROWS = 256
-NUM_EPOCHS = 3.0
-LEARNING_RATE = 5e-5
-"""What Transformers trains with where nothing is said."""
+_SAID_OTHERWISE = (*SETTLED, "bf16", "fp16", "max_steps")
+"""Training arguments for which a setup has fields of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,29 +72,31 @@ class SetupMaker:
         self._phase = phase
 
     def settle(self) -> Settled:
-        """Raises SpecError: nothing fits, or DeepSpeed's configuration contradicts the job."""
+        """Raises SpecError: nothing fits, there are no examples, or no evaluation has the metric of the best model."""
         job, checked, tokens = self._job, self._checked, self._train.tokens
-        length = RunLength.of(
-            next(split.examples for split in tokens.splits if split.name == self._train.split),
-            job.global_batch_size,
-            float(checked.trainer.get("num_train_epochs", NUM_EPOCHS)),
-            int(checked.trainer.get("max_steps", -1)),
-        )
+        num_examples = next(split.examples for split in tokens.splits if split.name == self._train.split)
+        length = length_of(job, checked.trainer, num_examples)
         cadence = Cadence.of(checked.trainer, length, has_validation=self._validation is not None)
         head = self._head(tokens)
+        if checked.trainer.get("label_smoothing_factor") and head.problem_type in (
+            "regression",
+            "multi_label_classification",
+        ):
+            raise SpecError(
+                f"trainer.label_smoothing_factor: is for one class a row, and the labels are of {head.problem_type}; "
+                "remove it"
+            )
         config = training_config(job.model, checked.source, head, checked.vocabulary)
         limit = tokens.max_length or checked.max_length
         size = self._size(config, head)
         precision, plans = self._plans(size, limit)
         plan = plans[checked.world_sizes[0]]
         trainer = {**checked.trainer, **plan.trainer}
-        schedule = Schedule(
-            str(trainer.get("lr_scheduler_type", "linear")),
-            float(trainer.get("learning_rate", LEARNING_RATE)),
-            length,
-            float(trainer.get("warmup_steps", 0) or 0),
-            trainer.get("lr_scheduler_kwargs") or {},
-        )
+        divided = self._generates_divided(plan)
+        rows = None if divided else self._validation_rows()
+        if rows is None:
+            why = "no text is generated under ZeRO-3" if divided else "the validation rows have no answers"
+            check_metric(job, checked.trainer, without_rows=why)
         setup = TrainSetup(
             name=job.name,
             ledger=self._ledger,
@@ -124,10 +115,10 @@ class SetupMaker:
             task=self._task_options(head),
             examples=self._examples(self._train, limit),
             validation=None if self._validation is None else self._examples(self._validation, limit),
-            rows=None if self._generates_divided(plan) else self._validation_rows(),
-            schedule=schedule,
+            rows=rows,
+            schedule=schedule_of(trainer, length),
             micro_batch_size=job.micro_batch_size,
-            trainer={key: value for key, value in trainer.items() if key not in ("bf16", "fp16", "max_steps")},
+            trainer={key: value for key, value in trainer.items() if key not in _SAID_OTHERWISE},
             deepspeed={size: plan.config for size, plan in plans.items()},
             cadence=cadence,
             early_stopping=job.early_stopping,
@@ -156,7 +147,10 @@ class SetupMaker:
             return Head(auto_model, tokens.labels, problem_type=problem)
         if type_ in ("float", "double"):
             return Head(auto_model, num_labels=1, problem_type="regression")
-        num_labels = largest_label(self._train) + 1
+        # A class that only the validation split has needs its place too: without one its loss cannot be computed.
+        validation = self._validation
+        splits = [self._train, *([validation] if validation and "labels" in validation.tokens.columns else [])]
+        num_labels = largest_label(splits) + 1
         return Head(auto_model, num_labels=num_labels, problem_type="single_label_classification")
 
     def _task_options(self, head: Head) -> Any:
@@ -182,11 +176,6 @@ class SetupMaker:
         )
         plans: dict[int, DeepSpeedPlan] = {}
         for world_size in checked.world_sizes:
-            batch = BatchShape(
-                job.global_batch_size,
-                job.micro_batch_size,
-                accumulation(job.global_batch_size, job.micro_batch_size, world_size),
-            )
             setting = Setting(
                 stage=0,
                 world_size=world_size,
@@ -200,15 +189,14 @@ class SetupMaker:
                 on_gpu=job.workers.gpus > 0,
             )
             plans[world_size] = plan_deepspeed(
-                job.deepspeed,
+                checked.deepspeed,
                 size,
                 setting,
-                batch,
+                batch_shape(job, world_size),
                 checked.trainer,
                 memory_bytes=memory_bytes,
                 host_bytes=host_bytes,
             )
-            check_savable(str(checked.trainer.get("optim", "adamw_torch")), plans[world_size].config)
         decided = plans[checked.world_sizes[0]].trainer
         if decided.get("bf16") is True:
             precision = "bf16"

@@ -3,7 +3,8 @@ Knows jobs and folders; not what is learned of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,20 +67,16 @@ def _mode_of(job: TrainJob) -> dict[str, Any]:
     return {"name": name} | {key: getattr(job.task, key) for key in sorted(shared)}
 
 
-def largest_label(tokenised: Tokenised) -> int:
-    """Of classes that have numbers only, told by the footers of the parts."""
-    import pyarrow.compute as pc
-
+def largest_label(splits: Iterable[Tokenised]) -> int:
+    """Of classes that have numbers only, over splits whose examples have some; told by the parts' footers."""
     from hfray.training.blocks import open_part
     from hfray.training.tokens import TokenExamples
 
-    examples = TokenExamples(tokenised.path, tokenised.split, columns=["labels"])
-    storage, parts = Ledger(tokenised.path, "parquet", "").storage, examples.parts
     largest = 0
-    for part in parts:
-        reader = open_part(storage, part, ("labels",))
-        for block in range(len(reader.starts) - 1):
-            found = pc.max(reader.read(block).column("labels")).as_py()
-            largest = max(largest, int(found or 0))
-        reader.close()
+    for split in splits:
+        examples = TokenExamples(split.path, split.split, columns=["labels"])
+        storage = Ledger(split.path, "parquet", "").storage
+        for part in examples.parts:
+            with closing(open_part(storage, part, ("labels",))) as reader:
+                largest = max(largest, reader.largest("labels"))
     return largest

@@ -14,7 +14,7 @@ from hfray.models.result import ResultFacts, facts_of
 from hfray.models.source import ModelSource, resolve_source
 from hfray.spec.sections import ModelSpec
 
-_ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ def resolve_model(spec: ModelSpec) -> ResolvedModel:
     adapter = None
     if spec.adapter is not None:
         adapter = resolve_source(spec.adapter, spec.adapter_revision, kind="adapter")
-    if _ADAPTER_CONFIG in source.files:
+    if ADAPTER_CONFIG in source.files:
         if source.has_safetensors:
             raise SpecError(
-                f"model.path: {spec.path} holds a whole model and an adapter ({_ADAPTER_CONFIG}); which of them? Move "
+                f"model.path: {spec.path} holds a whole model and an adapter ({ADAPTER_CONFIG}); which of them? Move "
                 "the adapter to a folder of its own, and name it as model.adapter to have both"
             )
         if adapter is not None:
@@ -61,7 +61,7 @@ def _base_of(adapter: ModelSource) -> ModelSource:
     if facts is not None and facts.base is not None:
         found: tuple[Any, Any, str | None] = (facts.base.path, facts.base.revision, facts.base.content)
     else:
-        config = adapter.read_json(_ADAPTER_CONFIG) or {}
+        config = adapter.read_json(ADAPTER_CONFIG) or {}
         found = (config.get("base_model_name_or_path"), config.get("revision"), None)
     path, revision, content = found
     help = f"name its base as model.path, and {adapter.name} as model.adapter"
@@ -76,7 +76,7 @@ def _base_of(adapter: ModelSource) -> ModelSource:
     except SpecError as error:
         reason = str(error).partition(": ")[2] or str(error)
         raise SpecError(f"model.path: the base model of the adapter {adapter.name}: {reason}; or {help}") from None
-    if _ADAPTER_CONFIG in base.files:
+    if ADAPTER_CONFIG in base.files:
         raise SpecError(
             f"model.path: the base of the adapter {adapter.name} is an adapter too ({path}); merge that one into its "
             "base first (kind: export)"

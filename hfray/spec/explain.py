@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from hfray.errors import SpecError
+from hfray.spec.endpoint import EndpointSpec, GatewaySpec
 from hfray.spec.fields import is_operational
 from hfray.spec.kinds import job_kinds
 from hfray.spec.problems import close_or_known, close_to
@@ -44,9 +45,9 @@ class FieldRow:
 
 def explain(topic: str | None = None) -> list[FieldRow]:
     """The rows of a topic, in the order of definition; None: the kinds. Raises SpecError, naming what is close."""
-    kinds = job_kinds()
+    kinds = _topics()
     if topic is None:
-        return [FieldRow(name, "kind", "", False, False, _doc(kind.__doc__)) for name, kind in kinds.items()]
+        return [FieldRow(name, _sort(name), "", False, False, _doc(kind.__doc__)) for name, kind in kinds.items()]
     if topic in kinds:
         return _overview(kinds[topic])
     first, _, rest = topic.partition(".")
@@ -63,9 +64,10 @@ def explain(topic: str | None = None) -> list[FieldRow]:
 
 def json_schema(kind: str) -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a job file of this kind, with the descriptions of all fields, for editors."""
-    kinds = job_kinds()
+    kinds = _topics()
     if kind not in kinds:
         raise SpecError(f"unknown kind {kind!r}{close_or_known(kind, kinds)}")
+    is_job = kind in job_kinds()
     schema: dict[str, Any] = kinds[kind].model_json_schema()
     for each in schema["$defs"].values():
         name = each["properties"].get("name", {})
@@ -75,9 +77,18 @@ def json_schema(kind: str) -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
-        "title": f"hfray {kind} job",
-        "required": ["kind", *schema["required"]],
+        "title": f"hfray {kind} {'job' if is_job else 'arguments'}",
+        "required": [*(["kind"] if is_job else []), *schema.get("required", ())],
     }
+
+
+def _topics() -> dict[str, type[BaseModel]]:
+    """The kinds of jobs, and what the applications of a Ray Serve file take."""
+    return {**job_kinds(), "endpoint": EndpointSpec, "gateway": GatewaySpec}
+
+
+def _sort(name: str) -> str:
+    return "kind" if name in job_kinds() else "serve file"
 
 
 def _rows(kind: type[BaseModel]) -> list[FieldRow]:
@@ -124,7 +135,7 @@ def _grouped(rows: Iterable[FieldRow]) -> list[FieldRow]:
     groups: dict[FieldRow, tuple[str, ...]] = {}
     for row in rows:
         key = replace(row, members=())
-        groups[key] = groups.get(key, ()) + row.members
+        groups[key] = tuple(dict.fromkeys(groups.get(key, ()) + row.members))
     return [replace(row, members=names) for row, names in groups.items()]
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from hfray.spec.fields import misfit, operational
+from hfray.spec.fields import NAME_PATTERN, misfit, operational
+from hfray.spec.labels import Labels
 from hfray.spec.sections import ModelSpec
 from hfray.spec.train import ModelOutputSpec
 from hfray.tasks import TASKS
@@ -54,6 +55,9 @@ class ExportWorkersSpec(Strict):
     """GPUs of one worker; fractions share a GPU."""
     memory_gb: float | None = operational(None, gt=0)
     """Memory that Ray reserves for one worker, in GiB."""
+    labels: Labels = operational({})
+    """Only on nodes with these labels, such as {ray.io/market-type: spot}; `!spot` is any other value or none,
+    `in(a, b)` one of several."""
 
 
 class ExportJob(Strict):
@@ -61,7 +65,7 @@ class ExportJob(Strict):
 
     kind: Literal["export"] = "export"
     """What the job does."""
-    name: str = operational(..., pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    name: str = operational(..., pattern=NAME_PATTERN)
     """Names reports and logs: lower-case letters, digits, `.`, `_`, `-`."""
     model: ExportModelSpec
     """Which model, and how its weights are saved."""

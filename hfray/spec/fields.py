@@ -16,6 +16,8 @@ from pydantic_core import PydanticCustomError
 
 _MARK = "operational"
 _MAX_SHOWN_CHARS = 80
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+"""Of jobs, models and adapters: names that stand in addresses, files and logs as they are."""
 
 
 class _Absent:

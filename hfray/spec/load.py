@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from hfray.errors import SpecError
 from hfray.spec.kinds import Job, job_kinds
 from hfray.spec.problems import close_or_known, problems, shown
 from hfray.spec.shape import Keys, dotted
-from hfray.spec.yaml_lines import Document, parse, parse_value
+from hfray.spec.yaml_lines import Document, dump, parse, parse_value
 
 MAX_FILE_BYTES = 1 << 20
 """More is data that somebody took for a job."""
+_Settings = TypeVar("_Settings", bound=BaseModel)
 
 
 def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
@@ -25,13 +26,13 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
     Raises SpecError with one line for each problem, in the order of the file.
     """
     name = str(path)
-    document = parse(_read(Path(path)), name)
+    document = parse(read_text(Path(path)), name)
     value = document.value
     if value is None:
         raise SpecError(f"{name}: the file is empty; `hfray explain score` shows what a job needs")
     if not isinstance(value, dict):
         raise SpecError(f"{name}:1: must be a mapping of keys, such as `kind: score`, not {shown(value)}")
-    cite = _Citation(name, document, [_override(value, each) for each in overrides])
+    cite = Citation(name, document, [_override(value, each) for each in overrides])
     kinds = job_kinds()
     kind = value.get("kind")
     if kind is None:
@@ -41,23 +42,45 @@ def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
     try:
         return kinds[kind].model_validate(value)
     except ValidationError as error:
-        found = problems(kinds[kind], error.errors(include_url=False))
-        ordered = sorted(found.items(), key=lambda each: cite.order(each[0]))
-        raise SpecError("\n".join(f"{cite(keys)}: {text}" for keys, text in ordered)) from None
+        raise cite.error(problems(kinds[kind], error.errors(include_url=False))) from None
+
+
+def load_settings(kind: type[_Settings], overrides: Sequence[str]) -> _Settings:
+    """A value of `--set` alone, where there is no file. Raises SpecError as `load_job` does."""
+    value: dict[str, Any] = {}
+    cite = Citation("--set", Document(value), [_override(value, each) for each in overrides])
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise cite.error(problems(kind, error.errors(include_url=False))) from None
+
+
+def job_text(path: str | Path, overrides: Sequence[str] = ()) -> str:
+    """A file that `load_job` has read, to be read elsewhere: as it is, or with the overrides in it."""
+    text = read_text(Path(path))
+    if not overrides:
+        return text
+    value = parse(text, str(path)).value
+    for each in overrides:
+        _override(value, each)
+    return dump(value)
 
 
 def cite(path: str | Path, key: str, overrides: Sequence[str] = ()) -> str:
     """Where a job that `load_job` has read gives a key, for errors that are found later: `job.yaml:7: input.where`."""
-    document = parse(_read(Path(path)), str(path))
-    return _Citation(str(path), document, [_override(document.value, each) for each in overrides])(
-        tuple(key.split("."))
-    )
+    return citation(path, overrides)(tuple(key.split(".")))
 
 
-class _Citation:
+def citation(path: str | Path, overrides: Sequence[str] = ()) -> Citation:
+    """The same for many keys."""
+    document = parse(read_text(Path(path)), str(path))
+    return Citation(str(path), document, [_override(document.value, each) for each in overrides])
+
+
+class Citation:
     """Where the author wrote a key: `job.yaml:7: engine.name`, or `--set engine.name`."""
 
-    def __init__(self, name: str, document: Document, overridden: Sequence[Keys]) -> None:
+    def __init__(self, name: str, document: Document, overridden: Sequence[Keys] = ()) -> None:
         self._name = name
         self._document = document
         self._overridden = overridden
@@ -66,6 +89,11 @@ class _Citation:
         if self._is_overridden(keys):
             return f"--set {dotted(keys)}"
         return f"{self._name}:{self._document.line_of(keys)}" + (f": {dotted(keys)}" if keys else "")
+
+    def error(self, found: Mapping[Keys, str]) -> SpecError:
+        """All that is wrong, a line each, in the order of the file."""
+        ordered = sorted(found.items(), key=lambda each: self.order(each[0]))
+        return SpecError("\n".join(f"{self(keys)}: {text}" for keys, text in ordered))
 
     def order(self, keys: Keys) -> int:
         return 0 if self._is_overridden(keys) else self._document.line_of(keys)
@@ -82,7 +110,8 @@ def _num_shared(one: Keys, other: Keys) -> int:
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A small text file. Raises SpecError that says what is wrong with it."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from hfray.spec.fields import misfit, named, operational
+from hfray.spec.fields import NAME_PATTERN, misfit, named, operational
 from hfray.spec.sections import (
     ContinuousEngineSpec,
     EngineSpec,
@@ -34,7 +34,7 @@ class ScoreJob(Strict):
 
     kind: Literal["score"] = "score"
     """What the job does."""
-    name: str = operational(..., pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    name: str = operational(..., pattern=NAME_PATTERN)
     """Names reports and logs: lower-case letters, digits, `.`, `_`, `-`."""
     model: ModelSpec
     """Which model."""

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from hfray.spec.fields import misfit, operational
+from hfray.spec.fields import NAME_PATTERN, misfit, operational
+from hfray.spec.labels import Labels
 from hfray.spec.row_range import check_range
 from hfray.types import Strict
 
@@ -57,7 +58,7 @@ class ModelSpec(Strict):
     adapter_revision: str | None = None
     """Branch, tag or commit of the adapter."""
     adapters: dict[
-        Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")],
+        Annotated[str, Field(pattern=NAME_PATTERN)],
         Annotated[AdapterSpec, BeforeValidator(_as_adapter, json_schema_input_type=str | AdapterSpec)],
     ] = Field(default_factory=dict)
     """LoRA adapters by name (name: path, or name: {path, revision}), which share the model: each row names its own in
@@ -220,6 +221,9 @@ class WorkersSpec(Strict):
     """GPUs of one worker; fractions share a GPU."""
     memory_gb: float | None = operational(None, gt=0)
     """Memory that Ray reserves for one worker, in GiB."""
+    labels: Labels = operational({})
+    """Only on nodes with these labels, such as {ray.io/market-type: spot}; `!spot` is any other value or none,
+    `in(a, b)` one of several."""
 
     @model_validator(mode="after")
     def _check_range(self) -> WorkersSpec:

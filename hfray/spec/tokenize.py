@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from hfray.spec.fields import misfit, named, operational
+from hfray.spec.fields import NAME_PATTERN, misfit, named, operational
 from hfray.spec.sections import InputSpec, WorkersSpec
 from hfray.tasks import TASKS
 from hfray.tasks.features import MODES
@@ -70,7 +70,7 @@ class TokenizeJob(Strict):
 
     kind: Literal["tokenize"] = "tokenize"
     """What the job does."""
-    name: str = operational(..., pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    name: str = operational(..., pattern=NAME_PATTERN)
     """Names reports and logs: lower-case letters, digits, `.`, `_`, `-`."""
     model: TokenizerSpec | None = None
     """Whose tokenizer; not for mode tokenizer, which trains one."""

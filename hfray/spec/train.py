@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from hfray.spec.fields import identity_of, misfit, named, operational
+from hfray.spec.fields import NAME_PATTERN, identity_of, misfit, named, operational
+from hfray.spec.labels import Labels
 from hfray.spec.methods import FullSpec, MethodSpec
 from hfray.spec.sections import InputSpec, WorkersSpec
-from hfray.spec.trainer import OPERATIONAL, refusal
+from hfray.spec.trainer import METRIC_SCHEDULES, OPERATIONAL, SMOOTHED, refusal
 from hfray.tasks import TASKS
 from hfray.tasks.base import TaskOptions
 from hfray.tasks.features import MODES
@@ -110,9 +111,13 @@ class TrainWorkersSpec(WorkersSpec):
 
     max: int | None = operational(None, ge=1)
     """Most workers; default: `min`, whatever room there is. Above it as many as there is room for, also while the run
-    goes on, as far as they can share `global_batch_size`."""
+    goes on. Each number from `min` on must be able to share `global_batch_size`: the first that cannot is the end of
+    the range, and the run says so."""
     gpus: float = operational(0.0, ge=0)
     """1 for a worker with a GPU, 0 without."""
+    labels: Labels = operational({"ray.io/market-type": "!spot"})
+    """Only on nodes with these labels; by default on none that may be taken away, since each loss costs all workers
+    the steps since the last checkpoint. {} allows all nodes."""
 
 
 class TrainJob(Strict):
@@ -120,7 +125,7 @@ class TrainJob(Strict):
 
     kind: Literal["train"] = "train"
     """What the job does."""
-    name: str = operational(..., pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    name: str = operational(..., pattern=NAME_PATTERN)
     """Names reports and logs: lower-case letters, digits, `.`, `_`, `-`."""
     model: BaseModelSpec
     """The model to start from."""
@@ -137,7 +142,8 @@ class TrainJob(Strict):
     global_batch_size: int = Field(default=32, ge=1)
     """Examples of one optimizer step, over all workers; accumulation follows from it, whatever their number is."""
     trainer: dict[str, Any] = Field(default_factory=dict)
-    """Any of Transformers' TrainingArguments by its own name, such as num_train_epochs or learning_rate."""
+    """Transformers' TrainingArguments by their own names, such as num_train_epochs or learning_rate; those that would
+    do nothing here are refused."""
     deepspeed: Annotated[int, Field(ge=0, le=3)] | dict[str, Any] | str = operational("auto")
     """auto chooses a ZeRO stage by what fits; a stage, 0 to 3; or a DeepSpeed configuration, here or in a JSON file."""
     mask_probability: float = Field(default=0.15, gt=0, lt=1)
@@ -191,6 +197,18 @@ class TrainJob(Strict):
                 raise misfit(f"trainer.{name}", problem)
         if self.trainer.get("bf16") is True and self.trainer.get("fp16") is True:
             raise misfit("trainer.fp16", "trainer.bf16 is true already; choose one of them")
+        schedule = self.trainer.get("lr_scheduler_type")
+        if schedule in METRIC_SCHEDULES:
+            raise misfit(
+                "trainer.lr_scheduler_type",
+                f"{schedule} follows a metric, and rates here follow samples, so that a stopped run goes on with the "
+                "same ones; use another, such as linear or cosine",
+            )
+        if self.trainer.get("label_smoothing_factor") and self.task.name not in SMOOTHED:
+            raise misfit(
+                "trainer.label_smoothing_factor",
+                f"is not for {self.task.name}, but for {', '.join(SMOOTHED)}; remove it",
+            )
         micro = self.trainer.get("per_device_train_batch_size")
         if isinstance(micro, int) and micro > self.global_batch_size:
             raise misfit(
@@ -208,13 +226,23 @@ class TrainJob(Strict):
         if self.mode is not None and self.mode.name not in modes:
             known = " and ".join(modes)
             raise misfit("mode", f"{self.mode.name} does not train {self.task.name}, which takes {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_evaluations(self) -> TrainJob:
+        comparing = ["early_stopping"] if self.early_stopping is not None else []
+        needing = ("load_best_model_at_end", "metric_for_best_model")
+        comparing += [f"trainer.{key}" for key in needing if self.trainer.get(key)]
+        strategy = self.trainer.get("eval_strategy")
         if self.input.validation is None:
-            waiting = [key for key in ("load_best_model_at_end", "eval_on_start") if self.trainer.get(key)]
-            waiting += ["eval_strategy"] if self.trainer.get("eval_strategy", "no") not in ("no", False) else []
-            if self.early_stopping is not None:
-                raise misfit("early_stopping", "needs input.validation, on which evaluations are made")
+            waiting = [*comparing, *(["trainer.eval_on_start"] if self.trainer.get("eval_on_start") else [])]
+            waiting += ["trainer.eval_strategy"] if strategy not in (None, "no", False) else []
             if waiting:
-                raise misfit(f"trainer.{waiting[0]}", "needs input.validation, on which evaluations are made")
+                raise misfit(waiting[0], "needs input.validation, on which evaluations are made")
+        elif comparing and strategy in ("no", False):
+            raise misfit(
+                comparing[0], "compares evaluations, and trainer.eval_strategy is no; use epoch or steps, or remove it"
+            )
         return self
 
 

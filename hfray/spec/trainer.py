@@ -14,6 +14,10 @@ from hfray.spec.problems import close_or_known, shown
 _ORDER = "is settled by hfray's order of samples; remove it"
 _RAY = "is set by Ray Train; remove it"
 _HUB = "is not for a job; publish the finished folder with `hfray push`"
+_EVALUATION = "does nothing here, where evaluations are made by the predictor that scores; remove it"
+_CHECKPOINTS = "does nothing here, where checkpoints are hfray's own; remove it"
+_BATCHES = "does nothing here, where a worker reads its batches itself; remove it"
+_DDP = "does nothing here, where DeepSpeed takes the place of DistributedDataParallel; remove it"
 
 RESERVED: Mapping[str, str] = {
     "output_dir": "is the job's own output.path",
@@ -43,9 +47,51 @@ RESERVED: Mapping[str, str] = {
         ),
         _HUB,
     ),
+    **dict.fromkeys(
+        (
+            "prediction_loss_only", "eval_accumulation_steps", "eval_do_concat_batches", "eval_use_gather_object",
+            "include_for_metrics", "batch_eval_metrics", "bf16_full_eval", "fp16_full_eval", "label_names",
+        ),
+        _EVALUATION,
+    ),
+    **dict.fromkeys(
+        ("save_on_each_node", "enable_jit_checkpoint", "restore_callback_states_from_checkpoint"), _CHECKPOINTS
+    ),
+    **dict.fromkeys(
+        (
+            "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers",
+            "dataloader_prefetch_factor", "dataloader_multiprocessing_context", "dataloader_in_order",
+        ),
+        _BATCHES,
+    ),
+    **dict.fromkeys(
+        ("ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_static_graph"), _DDP
+    ),
     **dict.fromkeys(("do_train", "do_eval", "do_predict"), "does nothing here; remove it"),
+    "optim_target_modules": "is for optimizers whose states cannot be saved; remove it",
+    "logging_nan_inf_filter": "does nothing here, where a loss that is no finite number ends the run; remove it",
+    "disable_tqdm": "does nothing here, where progress is told by the job; use `hfray run --quiet`, or remove it",
+    "include_num_input_tokens_seen": "is not needed, tokens are counted and logged in any case; remove it",
 }  # fmt: skip
 """Training arguments that a job does not give, and why."""
+
+HONOURED = frozenset({
+    # by the run's length, schedule, batch, cadence
+    "num_train_epochs", "max_steps", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps",
+    "per_device_train_batch_size", "per_device_eval_batch_size", "logging_strategy", "logging_steps",
+    "logging_first_step", "eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "save_strategy", "save_steps",
+    "save_total_limit", "load_best_model_at_end", "metric_for_best_model", "greater_is_better", "bf16", "fp16",
+    # by Transformers' Trainer
+    "optim", "optim_args", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm",
+    "label_smoothing_factor", "tf32", "activation_checkpointing", "activation_checkpointing_kwargs",
+    "gradient_checkpointing", "gradient_checkpointing_kwargs", "torch_compile", "torch_compile_backend",
+    "torch_compile_mode", "use_liger_kernel", "liger_kernel_config", "use_cache", "neftune_noise_alpha",
+    "torch_empty_cache_steps", "full_determinism", "debug", "skip_memory_metrics",
+    # by its logs and trackers
+    "log_on_each_node", "log_level", "log_level_replica", "report_to", "run_name", "project", "trackio_space_id",
+    "trackio_bucket_id", "trackio_static_space_id",
+})  # fmt: skip
+"""All others of this release. What a newer one adds is not taken before it is known to do something here."""
 
 ALIASES: Mapping[str, str] = {
     "gradient_checkpointing": "activation_checkpointing",
@@ -65,16 +111,18 @@ RENAMED: Mapping[str, str] = {
 }
 """What recipes for other versions say, and what to write here."""
 
+SMOOTHED = ("text-classification", "text-ranking", "token-classification", "text-generation", "fill-mask")
+"""Tasks for which `label_smoothing_factor` does something: those whose model has a loss over its `logits`."""
+
+METRIC_SCHEDULES = ("reduce_lr_on_plateau", "greedy")
+"""Values of `lr_scheduler_type` that a job does not give: they follow a metric, and rates here follow samples."""
+
 OPERATIONAL = frozenset({
-    "per_device_train_batch_size", "per_device_eval_batch_size", "eval_accumulation_steps", "logging_strategy",
-    "logging_steps", "logging_first_step", "log_on_each_node", "log_level", "log_level_replica", "disable_tqdm",
-    "report_to", "run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id",
-    "include_num_input_tokens_seen", "save_total_limit", "save_on_each_node", "enable_jit_checkpoint",
-    "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
-    "dataloader_multiprocessing_context", "dataloader_in_order", "skip_memory_metrics", "debug",
-    "torch_empty_cache_steps", "gradient_checkpointing", "gradient_checkpointing_kwargs", "activation_checkpointing",
-    "activation_checkpointing_kwargs", "ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers",
-    "ddp_static_graph",
+    "per_device_train_batch_size", "per_device_eval_batch_size", "logging_strategy", "logging_steps",
+    "logging_first_step", "log_on_each_node", "log_level", "log_level_replica", "report_to", "run_name", "project",
+    "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "save_total_limit", "skip_memory_metrics",
+    "debug", "torch_empty_cache_steps", "gradient_checkpointing", "gradient_checkpointing_kwargs",
+    "activation_checkpointing", "activation_checkpointing_kwargs",
 })  # fmt: skip
 """Training arguments that change speed, memory or bookkeeping, but no answer beyond rounding: a run goes on with other
 values. The batch of one worker is among them, because the global batch is fixed."""
@@ -98,7 +146,7 @@ def check_trainer_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     from transformers import TrainingArguments
 
     hints = get_type_hints(TrainingArguments)
-    known = [each.name for each in dataclass_fields(TrainingArguments) if each.init and each.name not in RESERVED]
+    known = [each.name for each in dataclass_fields(TrainingArguments) if each.init and each.name in HONOURED]
     checked: dict[str, Any] = {}
     wrong: list[str] = []
     for name, value in fields.items():

@@ -73,10 +73,25 @@ def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
 
 
+class _BlockDumper(_Dumper):
+    """Texts of several lines as blocks, and what is there twice written twice: for people who read it."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _represent_block(dumper: _BlockDumper, text: str) -> yaml.Node:
+    if "\n" in text and not set(text) & set("\r\x85\u2028\u2029"):
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, "|")
+    return _represent_text(dumper, text)
+
+
 _Dumper.add_representer(str, _represent_text)
+_BlockDumper.add_representer(str, _represent_block)
 for _tag, (_pattern, _first) in _SCALARS.items():
     _Loader.add_implicit_resolver(_tag, _pattern, list(_first))
     _Dumper.add_implicit_resolver(_tag, _pattern, list(_first))
+    _BlockDumper.add_implicit_resolver(_tag, _pattern, list(_first))
 
 
 def parse(text: str, name: str) -> Document:
@@ -122,6 +137,11 @@ def parse_value(text: str) -> Any:
 def dump(value: Any) -> str:
     """Plain values as YAML that `parse` reads back as the same values."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def dump_blocks(value: Any) -> str:
+    """The same, with texts of several lines as blocks and no line folded: for a text that holds another YAML file."""
+    return yaml.dump(value, Dumper=_BlockDumper, sort_keys=False, allow_unicode=True, width=10**6)
 
 
 def _walk(node: yaml.Node, path: Keys, lines: dict[Keys, int], name: str) -> None:

@@ -92,6 +92,8 @@ class Task(ABC):
     columns: ClassVar[tuple[str, ...]]
     """Columns that a row must have."""
     optional_columns: ClassVar[tuple[str, ...]] = ()
+    metric_names: ClassVar[tuple[str, ...]] = ()
+    """All that `metrics` may give; which of them depends on the model's head and on the references."""
     needs_text: ClassVar[bool] = True
     """Whether the task tokenises, so that the model must bring a tokenizer."""
     needs_images: ClassVar[bool] = False

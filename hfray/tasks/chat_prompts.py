@@ -5,17 +5,19 @@ Transformers, in its sandbox); not tokens, not options beyond a chat's.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hfray.errors import RowError
+from hfray.errors import HfrayError, RowError
 from hfray.tasks.answers import REASONING_MARKS
 from hfray.tasks.messages import Message, check_messages, check_tools
 from hfray.tasks.text import CutText
 from hfray.tasks.tool_calls import FORMATS, Format, ToolFormat, detect
 from hfray.types import Row
 
+Render = Callable[[str, list[Message], "list[Any] | None", bool], str]
+"""(template, messages, tools, whether the last message is the beginning of the answer) to the prompt."""
 ToolFormatName = Literal["auto", "hermes", "llama3", "mistral", "none"]
 
 
@@ -35,9 +37,24 @@ class ChatPrompts:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
 
-    def prompt(self, row: Row, options: Any) -> Prompt:
+    @property
+    def special_tokens(self) -> Mapping[str, Any]:
+        """What templates may name."""
+        tokens: Mapping[str, Any] = self._tokenizer.special_tokens_map
+        return tokens
+
+    def prompt(self, row: Row, options: Any, render: Render | None = None) -> Prompt:
         """The columns `messages` and `tools`. Raises RowError: what `check_messages` and `check_tools` raise,
-        ChatTemplate for what the template refuses, NoTools for tools that it would not show."""
+        ChatTemplate for what the template refuses, NoTools for tools that it would not show.
+
+        render: in place of the tokenizer's own, in this process. An endpoint renders before it encodes: `messages` is
+        then the prompt already, or the error.
+        """
+        given = row.get("messages")
+        if isinstance(given, Prompt):
+            return given
+        if isinstance(given, RowError):
+            raise given
         if "messages" not in row:
             raise RowError("column 'messages' is missing", type="MissingColumn")
         messages, cut = check_messages(row["messages"], "messages", options)
@@ -51,20 +68,27 @@ class ChatPrompts:
                     "trained to call tools",
                     type="NoTools",
                 )
-            text = self._tokenizer.apply_chat_template(
-                [_with_objects(message) for message in messages],
-                tools=tools,
-                add_generation_prompt=not prefilled,
-                continue_final_message=prefilled,
-                tokenize=False,
+            text = (render or self._render)(
+                template, [_with_objects(message) for message in messages], tools, prefilled
             )
-        except RowError:
+        except HfrayError:
             raise
         except Exception as error:  # a template is the model author's program: it raises what it likes
             reason = " ".join(str(error).split())[:300]
             raise RowError(f"the chat template refused the messages: {reason}", type="ChatTemplate") from None
         begun = messages[-1].get("content", "") if prefilled else text.rstrip()
         return Prompt(CutText(text) if cut else str(text), tools is not None, _is_open(begun, at_end=not prefilled))
+
+    def _render(self, template: str, messages: list[Message], tools: list[Any] | None, prefilled: bool) -> str:
+        text: str = self._tokenizer.apply_chat_template(
+            messages,
+            tools=tools,
+            chat_template=template,
+            add_generation_prompt=not prefilled,
+            continue_final_message=prefilled,
+            tokenize=False,
+        )
+        return text
 
     def tool_format(self, name: ToolFormatName) -> ToolFormat | None:
         """How the model writes calls; `auto` asks its template. None: calls are not taken out of the answer."""

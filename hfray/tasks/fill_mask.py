@@ -35,6 +35,7 @@ class FillMask(Task):
     mode: ClassVar[Literal["forward", "generate"]] = "forward"
     auto_model: ClassVar[str] = "AutoModelForMaskedLM"
     columns: ClassVar[tuple[str, ...]] = ("text",)
+    metric_names = ("accuracy",)
     training_mode: ClassVar[str | None] = "plain"
 
     class Options(TaskOptions):

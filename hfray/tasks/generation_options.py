@@ -36,7 +36,7 @@ class GenerationOptions(TaskOptions):
     """Sample among the likeliest tokens that together reach this probability."""
     min_p: float = Field(default=0.0, ge=0, le=1)
     """Sample among tokens with at least this share of the likeliest token's probability."""
-    repetition_penalty: float | None = Field(default=None, gt=0, le=100)
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=100)
     """Above 1 makes tokens that occurred (prompt included) less likely; default: the model's own setting, else 1."""
     no_repeat_ngram_size: int | None = Field(default=None, ge=0, le=1024)
     """No run of this many tokens occurs twice; 0: off. Default: the model's own setting, else off."""
@@ -166,6 +166,12 @@ def _eos_token_ids(stated: Any, tokenizer: Any) -> tuple[int, ...]:
     if stated is None:
         return ()
     return tuple(int(token) for token in stated) if isinstance(stated, Sequence) else (int(stated),)
+
+
+def most_new_tokens(options: Mapping[str, Any], num_rows: int) -> int:
+    """The most tokens that rows may have generated under a task's options, all their texts together."""
+    each = options.get("max_new_tokens") or DEFAULT_NEW_TOKENS
+    return int(each) * int(options.get("num_return_sequences") or 1) * num_rows
 
 
 def task_specific(model_info: ModelInfo, key: str) -> Mapping[str, Any]:

@@ -45,6 +45,7 @@ class ImageClassification(Task):
     mode: ClassVar[Literal["forward", "generate"]] = "forward"
     auto_model: ClassVar[str] = "AutoModelForImageClassification"
     columns: ClassVar[tuple[str, ...]] = ("image",)
+    metric_names = ("accuracy", "macro_f1", "micro_f1", "subset_accuracy")
     needs_images: ClassVar[bool] = True
     needs_text: ClassVar[bool] = False
 

@@ -60,6 +60,7 @@ class QuestionAnswering(Task):
     mode: ClassVar[Literal["forward", "generate"]] = "forward"
     auto_model: ClassVar[str] = "AutoModelForQuestionAnswering"
     columns: ClassVar[tuple[str, ...]] = ("question", "context")
+    metric_names = ("exact_match", "f1")
     training_mode: ClassVar[str | None] = "windows"
 
     class Options(TaskOptions):

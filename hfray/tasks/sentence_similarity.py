@@ -24,6 +24,7 @@ class SentenceSimilarity(Task):
     mode: ClassVar[Literal["forward", "generate"]] = "forward"
     auto_model: ClassVar[str] = "AutoModel"
     columns: ClassVar[tuple[str, ...]] = ("text", "text_pair")
+    metric_names = ("pearson", "spearman")
 
     class Options(PromptOptions):
         name: Literal["sentence-similarity"] = "sentence-similarity"

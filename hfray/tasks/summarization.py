@@ -16,6 +16,7 @@ from hfray.types import GenerationParams, Result
 class Summarization(Seq2SeqTask):
     name: ClassVar[str] = "summarization"
     summary: ClassVar[str] = "a shorter text by an encoder-decoder model"
+    metric_names = ("rouge1", "rouge2", "rougeL", "rougeLsum")
     training_mode: ClassVar[str | None] = "seq2seq"
 
     class Options(Seq2SeqOptions):

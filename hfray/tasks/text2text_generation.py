@@ -16,6 +16,7 @@ from hfray.types import GenerationParams, Result
 class Text2TextGeneration(Seq2SeqTask):
     name: ClassVar[str] = "text2text-generation"
     summary: ClassVar[str] = "text from text by an encoder-decoder model"
+    metric_names = ("exact_match", "rougeL")
     training_mode: ClassVar[str | None] = "seq2seq"
 
     class Options(Seq2SeqOptions):

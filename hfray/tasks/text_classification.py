@@ -49,6 +49,7 @@ class TextClassification(Task):
     mode: ClassVar[Literal["forward", "generate"]] = "forward"
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
     columns: ClassVar[tuple[str, ...]] = ("text",)
+    metric_names = ("accuracy", "macro_f1", "micro_f1", "subset_accuracy", "pearson", "spearman")
     optional_columns: ClassVar[tuple[str, ...]] = ("text_pair",)
     training_mode: ClassVar[str | None] = "plain"
 

@@ -6,7 +6,7 @@ an answer is made of `text_results`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -21,7 +21,7 @@ from hfray.tasks.generation import GenerationTask, exact_match
 from hfray.tasks.generation_options import GenerationOptions, generation_params
 from hfray.tasks.streaming import StreamDecoder, special_tokens
 from hfray.tasks.text import TextEncoder, text_of
-from hfray.tasks.text_results import AnswerCarry, AnswerStream, detail_type, detailed
+from hfray.tasks.text_results import AnswerCarry, AnswerStream, detail_type, detailed, token_score
 from hfray.types import Array, Encoded, Generated, GenerationParams, Item, Output, Result, Row
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class TextGeneration(GenerationTask):
     summary: ClassVar[str] = "a prompt or a chat continued by a language model"
     auto_model: ClassVar[str] = "AutoModelForCausalLM"
     columns: ClassVar[tuple[str, ...]] = ("prompt",)
+    metric_names = ("exact_match",)
     optional_columns: ClassVar[tuple[str, ...]] = ("messages", "tools")
     training_mode: ClassVar[str | None] = "packed"
 
@@ -150,6 +151,10 @@ class TextGeneration(GenerationTask):
         decoder = StreamDecoder(self.processor.tokenizer, carry.stop, self._keep)
         return AnswerStream(decoder, carry.parser())
 
+    def token_score(self, token: int, logprob: float, top: Iterable[tuple[int, float]]) -> dict[str, Any]:
+        """One token of a stream as an entry of a detailed result's `logprobs`."""
+        return token_score(self.processor.tokenizer, token, logprob, top, {})
+
     def summarize(self, result: Result) -> Summary:
         """The length in characters, of several texts the mean; of detailed results why the first one ends."""
         found = result if isinstance(result, list) else [result]
@@ -162,6 +167,11 @@ class TextGeneration(GenerationTask):
         firsts = [each[0] if isinstance(each, list) else each for each in results]
         texts = [each["text"] if isinstance(each, Mapping) else each for each in firsts]
         return {"exact_match": exact_match(texts, references)}
+
+    @property
+    def chats(self) -> ChatPrompts | None:
+        """What turns messages into prompts, if the model can."""
+        return self._chats
 
     def _settle(self, options: Any) -> tuple[GenerationParams, int | None]:
         """The parameters, and the most tokens of a prompt."""

@@ -38,6 +38,7 @@ class TextRanking(Task):
     mode: ClassVar[Literal["forward", "generate"]] = "forward"
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
     columns: ClassVar[tuple[str, ...]] = ("query", "text")
+    metric_names = ("mrr@10", "ndcg@10")
     training_mode: ClassVar[str | None] = "pair"
 
     class Options(TaskOptions):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ def detail_type() -> pa.DataType:
     """The Arrow type of one detailed result."""
     import pyarrow as pa
 
-    score = [("token", pa.string()), ("logprob", pa.float64())]
+    score = [("id", pa.int32()), ("token", pa.string()), ("logprob", pa.float64())]
     top = pa.list_(pa.struct(score))
     return pa.struct(
         [
@@ -80,23 +80,30 @@ def _logprobs(tokenizer: Any, output: Output, carry: AnswerCarry) -> list[dict[s
     tokens = output["tokens"]
     num = len(tokens) - (len(tokens) > 0 and int(tokens[-1]) in carry.eos_token_ids)
     texts: dict[int, str] = {}
-
-    def score(token: Any, logprob: Any) -> dict[str, Any]:
-        token = int(token)
-        if token not in texts:
-            texts[token] = str(tokenizer.decode([token], clean_up_tokenization_spaces=False))
-        return {"token": texts[token], "logprob": float(logprob)}
-
     return [
-        {
-            **score(tokens[place], output["logprobs"][place]),
-            "top": [
-                score(token, logprob)
-                for token, logprob in zip(output["top_ids"][place], output["top_logprobs"][place], strict=True)
-            ],
-        }
+        token_score(
+            tokenizer,
+            int(tokens[place]),
+            output["logprobs"][place],
+            zip(output["top_ids"][place], output["top_logprobs"][place], strict=True),
+            texts,
+        )
         for place in range(num)
     ]
+
+
+def token_score(
+    tokenizer: Any, token: int, logprob: Any, top: Iterable[tuple[Any, Any]], texts: dict[int, str]
+) -> dict[str, Any]:
+    """One entry of `logprobs`; its id is the token's number in the vocabulary. top: (token, log-probability) of the
+    likeliest. texts: of tokens seen before."""
+
+    def score(token: int, logprob: Any) -> dict[str, Any]:
+        if token not in texts:
+            texts[token] = str(tokenizer.decode([token], clean_up_tokenization_spaces=False))
+        return {"id": token, "token": texts[token], "logprob": float(logprob)}
+
+    return {**score(token, logprob), "top": [score(int(each), value) for each, value in top]}
 
 
 class AnswerStream:

@@ -60,6 +60,7 @@ class TokenClassification(Task):
     mode: ClassVar[Literal["forward", "generate"]] = "forward"
     auto_model: ClassVar[str] = "AutoModelForTokenClassification"
     columns: ClassVar[tuple[str, ...]] = ("text",)
+    metric_names = ("precision", "recall", "f1", "accuracy")
     training_mode: ClassVar[str | None] = "words"
 
     class Options(TaskOptions):

@@ -39,6 +39,7 @@ _T5 = frozenset({"t5", "mt5", "umt5", "longt5", "switch_transformers"})
 class Translation(Seq2SeqTask):
     name: ClassVar[str] = "translation"
     summary: ClassVar[str] = "a text in another language"
+    metric_names = ("bleu", "chrf")
     training_mode: ClassVar[str | None] = "seq2seq"
 
     class Options(Seq2SeqOptions):

@@ -37,6 +37,7 @@ class ZeroShotClassification(Task):
     mode: ClassVar[Literal["forward", "generate"]] = "forward"
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
     columns: ClassVar[tuple[str, ...]] = ("text",)
+    metric_names = ("accuracy", "macro_f1", "micro_f1", "subset_accuracy")
     optional_columns: ClassVar[tuple[str, ...]] = ("candidate_labels",)
 
     class Options(TaskOptions):

@@ -36,6 +36,7 @@ class ZeroShotImageClassification(Task):
     mode: ClassVar[Literal["forward", "generate"]] = "forward"
     auto_model: ClassVar[str] = "AutoModel"
     columns: ClassVar[tuple[str, ...]] = ("image",)
+    metric_names = ("accuracy", "macro_f1")
     optional_columns: ClassVar[tuple[str, ...]] = ("candidate_labels",)
     needs_images: ClassVar[bool] = True
 

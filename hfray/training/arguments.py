@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from hfray.errors import SpecError
+from hfray.spec.problems import close_or_known
 from hfray.training.accumulation import accumulation
-from hfray.training.cadence import SETTLED
 from hfray.training.setup import TrainSetup
 
 
 def training_arguments(setup: TrainSetup, world_size: int, folder: Path) -> Any:
     """folder: where the Trainer may write, of no lasting use. Raises SpecError for a number of workers that the run
-    was not planned for."""
+    was not planned for, and for what Transformers refuses: all workers would refuse it again."""
     from transformers import TrainingArguments
 
     length = setup.schedule.length
     if world_size not in setup.deepspeed:
         raise SpecError(f"{world_size} workers cannot share global_batch_size {length.global_batch_size}")
-    given = {key: value for key, value in setup.trainer.items() if key not in (*SETTLED, "report_to")}
     own = {
         "output_dir": str(folder),
         "deepspeed": dict(setup.deepspeed[world_size]),
@@ -45,12 +44,23 @@ def training_arguments(setup: TrainSetup, world_size: int, folder: Path) -> Any:
     }
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is deprecated.*")
-        return TrainingArguments(**(given | own))
+        try:
+            return TrainingArguments(**({**setup.trainer, **own}))
+        except (ValueError, TypeError, ImportError, NotImplementedError) as error:
+            raise SpecError(f"trainer: Transformers refuses these arguments: {error}") from error
 
 
 def trackers(wanted: str | list[str] | None) -> list[str]:
-    """TensorBoard always, and those that the job names."""
+    """TensorBoard always, and those that the job names. Raises SpecError for one that cannot be told."""
+    from transformers.integrations import get_available_reporting_integrations
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
     names = [wanted] if isinstance(wanted, str) else list(wanted or ())
     if "all" in names:
         return ["all"]
+    for name in names:
+        if name not in ("none", *INTEGRATION_TO_CALLBACK):
+            raise SpecError(f"trainer.report_to: unknown name {name!r}{close_or_known(name, INTEGRATION_TO_CALLBACK)}")
+        if name not in ("none", "flyte", *get_available_reporting_integrations()):  # flyte is not asked for there
+            raise SpecError(f"trainer.report_to: {name} is not installed where the workers run; install it there")
     return list(dict.fromkeys(["tensorboard", *(name for name in names if name != "none")]))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hfray.data.extensions import check_parquet_footer, check_schema_bytes
@@ -49,6 +50,7 @@ class PartReader(Protocol):
     """Whether blocks are mapped from a local disk, not decoded."""
 
     def read(self, block: int) -> pa.Table: ...
+    def largest(self, column: str) -> int: ...
     def close(self) -> None: ...
 
 
@@ -78,6 +80,17 @@ class ParquetPart:
     def read(self, block: int) -> pa.Table:
         with _reading(self._url):
             return self._file.read_row_group(block, columns=self._columns, use_threads=False)
+
+    def largest(self, column: str) -> int:
+        """Of a column of whole numbers, by the footer alone where it tells; -1 of none."""
+        metadata, found = self._file.metadata, -1
+        place = [metadata.schema.column(number).path for number in range(metadata.num_columns)].index(column)
+        for group in range(metadata.num_row_groups):
+            if metadata.row_group(group).num_rows:
+                statistics = metadata.row_group(group).column(place).statistics
+                told = statistics is not None and statistics.has_min_max
+                found = max(found, int(statistics.max) if told else _largest(self.read(group), column))
+        return found
 
     def close(self) -> None:
         self._file.close(force=True)
@@ -111,6 +124,10 @@ class ArrowPart:
             # What was read to count the examples is the block itself; it is not kept here a second time.
             table, self._table = self._table, None
             return (self._download() if table is None else table).select(self._columns)
+
+    def largest(self, column: str) -> int:
+        """Of a column of whole numbers; -1 of none. This format has no footer that tells."""
+        return max((_largest(self.read(block), column) for block in range(len(self.starts) - 1)), default=-1)
 
     def close(self) -> None:
         self._batches, self._table = [], None
@@ -179,6 +196,11 @@ def _columns(table: pa.Table) -> dict[str, Column]:
         flat = array.values.values.to_numpy(zero_copy_only=False).reshape(-1, array.type.value_type.list_size)
         columns[name] = Ragged(flat[offsets[0] : offsets[-1]], offsets - offsets[0])
     return {name: columns[name] for name in table.column_names}
+
+
+def _largest(table: pa.Table, column: str) -> int:
+    found = pc.max(table.column(column)).as_py()
+    return -1 if found is None else int(found)
 
 
 def _is_pairs(type_: pa.DataType) -> bool:

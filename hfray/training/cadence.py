@@ -15,7 +15,6 @@ Every = Literal["no", "steps", "epoch"]
 
 _DEFAULT_STEPS = 500
 """What Transformers does where nothing is said."""
-_LOWER_IS_BETTER = ("loss", "perplexity")
 _LOGGED_POINTS = 100
 """Of a run that does not say how often: enough for a curve."""
 

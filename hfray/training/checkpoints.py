@@ -13,6 +13,8 @@ import json
 import re
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,12 +70,8 @@ class Checkpoints:
         self._scratch = scratch
         self._rank, self._world_size, self._seed = rank, world_size, seed
         self._attempt = str(gather_json(uuid.uuid4().hex[:8])[0])
-        self._latest: Checkpoint | None = None
-
-    @property
-    def attempt(self) -> str:
         """Eight letters that no other group of workers has."""
-        return self._attempt
+        self._latest: Checkpoint | None = None
 
     def position(self) -> Position:
         """Of the latest checkpoint; the start of the run if there is none. Raises DataError if it is not whole."""
@@ -85,16 +83,18 @@ class Checkpoints:
         if first is None:
             return Position()
         self._latest = Checkpoint(*first)
-        folder = self._here(self._latest)
-        with together(f"checkpoint {folder}"):
-            state = json.loads(read_verified(folder, self._key, STATE_FILE))
-            position = Position.from_record(state["extra"])
+        with self._told(self._latest):
+            folder = self._here(self._latest)
+            with together(f"checkpoint {folder}"):
+                state = json.loads(read_verified(folder, self._key, STATE_FILE))
+                position = Position.from_record(state["extra"])
         return position
 
     def restore(self, engine: Any) -> None:
         """Weights, optimizer and generators as the checkpoint of `position` has them."""
         if self._latest is not None:
-            self._load(self._latest, engine, weights_only=False)
+            with self._told(self._latest):
+                self._load(self._latest, engine, weights_only=False)
 
     def restore_best(self, engine: Any, step: int) -> None:
         """The weights of the checkpoint of a step. Raises DataError if it is gone."""
@@ -155,6 +155,19 @@ class Checkpoints:
             weights_only=weights_only,
             shared=self._storage.is_local,
         )
+
+    @contextmanager
+    def _told(self, checkpoint: Checkpoint) -> Iterator[None]:
+        """Whatever is wrong with the latest one, there is a way on without it."""
+        try:
+            yield
+        except DataError as error:
+            others = [each.step for each in listed(self._storage, self._folder) if each != checkpoint]
+            rest = f"from step {others[-1]:,}" if others else "from the beginning"
+            place = self._storage.url(f"{self._folder}/{checkpoint.name}")
+            raise DataError(f"{error} (if it is damaged, delete {place}: the same command then goes on {rest})") from (
+                error
+            )
 
     def _path(self, checkpoint: Checkpoint) -> Path:
         name = f"{self._folder}/{checkpoint.name}"

@@ -77,7 +77,7 @@ class Evaluator:
         loader = evaluation_loader(self.examples, share, self.micro_batch_size, self.collate)
         sums = torch.zeros(2, dtype=torch.float64, device=self.rank.device)
         shifted = shifts_labels(model)
-        with torch.no_grad(), in_lockstep(model, self.rank.device, needed=gathered):
+        with together("evaluation"), torch.no_grad(), in_lockstep(model, self.rank.device, needed=gathered):
             for batch in loader:
                 items = num_items(batch, shifted=shifted)
                 if not items:
@@ -93,7 +93,8 @@ class Evaluator:
 
     def _task_metrics(self, model: Any, *, gathered: bool) -> dict[str, float]:
         pairs: list[tuple[Any, Any]] = []
-        with in_lockstep(model, self.rank.device, needed=gathered), together("evaluation"):
+        # In this order: what is told is a collective call, for which all must have left the lockstep.
+        with together("evaluation"), in_lockstep(model, self.rank.device, needed=gathered):
             pairs = self._answers(model)
         everybody = [pair for of_rank in gather_json(pairs) for pair in of_rank]
         metrics: dict[str, float] = {}

@@ -100,14 +100,13 @@ class TrainingFacts(Strict):
     @field_validator("points")
     @classmethod
     def _few_points(cls, points: tuple[Point, ...]) -> tuple[Point, ...]:
-        return _thinned(_as_done_last(points), lambda point: point.loss)
+        return few_points(_as_done_last(points))
 
     @field_validator("evaluations")
     @classmethod
     def _few_evaluations(cls, evaluations: tuple[Evaluation, ...], info: ValidationInfo) -> tuple[Evaluation, ...]:
         name, best_step = info.data.get("metric_for_best") or "loss", info.data.get("best_step")
-        kept = _as_done_last(evaluations)
-        return _thinned(kept, lambda each: each.metrics.get(name), lambda each: each.step == best_step)
+        return few_evaluations(_as_done_last(evaluations), name, best_step)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -225,6 +224,16 @@ class TrainingFacts(Strict):
         return {key: value for key, value in data.items() if key not in cls.model_computed_fields}
 
 
+def few_points(points: Sequence[Point]) -> tuple[Point, ...]:
+    """At most `MAX_POINTS` of them, as `TrainingFacts` says."""
+    return _thinned(points, lambda point: point.loss)
+
+
+def few_evaluations(evaluations: Sequence[Evaluation], metric: str, best_step: int | None) -> tuple[Evaluation, ...]:
+    """At most `MAX_POINTS` of them, as `TrainingFacts` says."""
+    return _thinned(evaluations, lambda each: each.metrics.get(metric), lambda each: each.step == best_step)
+
+
 Logged = TypeVar("Logged", Point, Evaluation)
 
 
@@ -239,13 +248,13 @@ def _as_done_last(logged: Sequence[Logged]) -> tuple[Logged, ...]:
 
 
 def _thinned(
-    logged: tuple[Logged, ...],
+    logged: Sequence[Logged],
     value: Callable[[Logged], float | None],
     stays: Callable[[Logged], bool] = lambda _: False,
 ) -> tuple[Logged, ...]:
     """At most `MAX_POINTS`. A value that is missing counts as the highest: it was not finite."""
     if len(logged) <= MAX_POINTS:
-        return logged
+        return tuple(logged)
 
     def height(index: int) -> float:
         found = value(logged[index])

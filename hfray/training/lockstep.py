@@ -13,7 +13,9 @@ import torch.distributed as dist
 
 @contextmanager
 def in_lockstep(model: Any, device: torch.device, *, needed: bool) -> Iterator[None]:
-    """Within it ranks may call `model` (not parts of it) any number of times each. needed: whether they must agree."""
+    """Within it ranks may call `model` (not parts of it) any number of times each, and make no other collective call.
+    needed: whether they must agree. A rank whose block raises keeps answering too, so that the others come to the end
+    of theirs: `with together(...), in_lockstep(...)` then tells all of them."""
     if not needed or not dist.is_initialized() or dist.get_world_size() == 1:
         yield
         return
@@ -21,7 +23,11 @@ def in_lockstep(model: Any, device: torch.device, *, needed: bool) -> Iterator[N
     # Before DeepSpeed's own, which fetches weights already: on all ranks the word goes round first.
     handle = model.register_forward_pre_hook(lockstep.before_forward, prepend=True)
     try:
-        yield
+        try:
+            yield
+        except Exception:
+            lockstep.wait_for_others()
+            raise
         lockstep.wait_for_others()
     finally:
         handle.remove()

@@ -201,7 +201,7 @@ def _check_names(folder: Path, expected: set[str]) -> None:
 
 
 def _damaged(folder: Path, what: str) -> DataError:
-    return DataError(f"checkpoint {folder}: {what}; use an earlier checkpoint, or start over with --restart")
+    return DataError(f"checkpoint {folder}: {what}; start over with --restart, or use an earlier one")
 
 
 def _canonical(content: Any) -> bytes:

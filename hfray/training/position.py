@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hfray.training.counting import Counts
-from hfray.training.facts import Evaluation, Point
+from hfray.training.facts import MAX_POINTS, Evaluation, Point, few_evaluations, few_points
 
 
 @dataclass(slots=True)
@@ -35,6 +35,18 @@ class Position:
     """Of the sessions, in order."""
     resumed_from: list[int] = field(default_factory=list)
     """Steps at which the later ones went on."""
+
+    def add_point(self, point: Point) -> None:
+        """Of many points so many are left as a report shows: each checkpoint holds them."""
+        self.points.append(point)
+        if len(self.points) > 2 * MAX_POINTS:
+            self.points = list(few_points(self.points))
+
+    def add_evaluation(self, evaluation: Evaluation, metric: str) -> None:
+        """metric: that decides on the best one, which stays."""
+        self.evaluations.append(evaluation)
+        if len(self.evaluations) > 2 * MAX_POINTS:
+            self.evaluations = list(few_evaluations(self.evaluations, metric, self.best_step))
 
     def as_record(self) -> dict[str, Any]:
         """Plain JSON."""

@@ -8,7 +8,7 @@ import copy
 import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from hfray.models.trainable import load_trainable, training_config
 from hfray.spec.methods import QloraSpec
 from hfray.tasks import TASKS
 from hfray.tasks.base import ModelInfo, Processor, Task
+from hfray.training import failures
 from hfray.training.accumulation import accumulation
 from hfray.training.arguments import training_arguments
 from hfray.training.checkpoints import Checkpoints
@@ -40,7 +41,7 @@ from hfray.training.loading import Collate, train_loader
 from hfray.training.order import MicroBatches, SampleOrder
 from hfray.training.peak import peak_of
 from hfray.training.position import Position
-from hfray.training.saving import save_model
+from hfray.training.saving import save_model, whole_state
 from hfray.training.setup import Examples, TrainSetup
 from hfray.training.tokens import TokenExamples
 from hfray.training.trainer import RunTrainer
@@ -65,7 +66,8 @@ class Outcome:
 
 
 def run(setup: TrainSetup, rank: Rank, tick: Tick) -> Outcome | None:
-    """Trains from the last checkpoint on. None on all ranks but the first. Raises HfrayError."""
+    """Trains from the last checkpoint on. None on all ranks but the first. Raises HfrayError; what is left is the loss
+    of a worker or of a device, after which new workers may go on."""
     import deepspeed
 
     torch.set_num_threads(setup.threads)
@@ -73,7 +75,7 @@ def run(setup: TrainSetup, rank: Rank, tick: Tick) -> Outcome | None:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     # Before the model is made: ZeRO-3 divides its weights among the ranks that there are then.
     deepspeed.init_distributed(dist_backend="nccl" if setup.on_gpu else "gloo", verbose=False)
-    with tempfile.TemporaryDirectory(prefix="hfray-train-") as scratch:
+    with failures.told(), tempfile.TemporaryDirectory(prefix="hfray-train-") as scratch:
         return _Session(setup, rank, tick, Path(scratch)).run()
 
 
@@ -238,11 +240,17 @@ class _Session:
         """The result at the top of the output: name to size in bytes, on rank 0."""
         setup, is_first = self._setup, self._rank.rank == 0
         source = setup.model.source
-        with draft_folder(setup.ledger) if is_first else nullcontext() as folder:
-            save_model(trainer.model, folder, config=self._config, tokenizer=self._tokenizer, source=source)
-            files: dict[str, int] = {}
-            with together(f"result in {setup.ledger.url}"):
+        what = f"result in {setup.ledger.url}"
+        folder: Path | None = None
+        files: dict[str, int] = {}
+        with ExitStack() as stack:
+            with together(what):
+                if is_first:
+                    folder = stack.enter_context(draft_folder(setup.ledger))
+            model, state = trainer.model, whole_state(trainer.model, keep=is_first)
+            with together(what):
                 if folder is not None:
+                    save_model(model, state, folder, config=self._config, tokenizer=self._tokenizer, source=source)
                     write_facts(folder, facts)
                     card = model_card(facts, title=setup.name, curve=CURVE_FILE)
                     (folder / "README.md").write_text(card, encoding="utf-8")

@@ -15,18 +15,18 @@ from hfray.models.adapter import body_of
 from hfray.models.source import ModelSource
 from hfray.models.tokenizers import save_tokenizer
 
+State = dict[str, torch.Tensor]
+"""Weights by the names of `state_dict`, on the CPU."""
 
-def save_model(model: Any, folder: Path | None, *, config: Any, tokenizer: Any, source: ModelSource | None) -> None:
-    """Writes `model.safetensors` (or `adapter_model.safetensors`), configurations and the tokenizer.
 
-    All ranks call it, since weights may be divided among them; only those with a folder write. config: of the model, as
-    it was before training turned its cache off, or put it in 4 bits.
+def save_model(
+    model: Any, state: State, folder: Path, *, config: Any, tokenizer: Any, source: ModelSource | None
+) -> None:
+    """Writes `model.safetensors` (or `adapter_model.safetensors`), configurations and the tokenizer. For one rank.
+
+    state: see `whole_state`. config: of the model, as it was before training turned its cache off, or put it in 4 bits.
     """
-    is_adapter = hasattr(model, "peft_config")
-    state = _gathered_state(model, trainable_only=is_adapter, keep=folder is not None)
-    if folder is None:
-        return
-    body = body_of(model)
+    is_adapter, body = _is_adapter(model), body_of(model)
     if hasattr(config, "use_cache"):
         body.config.use_cache = config.use_cache
     if is_adapter:
@@ -57,10 +57,11 @@ def _named(body: Any, source: ModelSource | None) -> Iterator[None]:
         body.name_or_path = before
 
 
-def _gathered_state(model: Any, *, trainable_only: bool, keep: bool) -> dict[str, torch.Tensor]:
-    """Weights by the names of `state_dict`, on the CPU; one at a time, so that no device holds more than one of them
-    whole. {} where they are not to be kept."""
-    state: dict[str, torch.Tensor] = {}
+def whole_state(model: Any, *, keep: bool) -> State:
+    """What is saved of a model: all of it, or its adapter. All ranks call it, since weights may be divided among them;
+    one at a time, so that no device holds more than one of them whole. {} where they are not to be kept."""
+    trainable_only = _is_adapter(model)
+    state: State = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if trainable_only and not parameter.requires_grad:
             continue
@@ -71,6 +72,10 @@ def _gathered_state(model: Any, *, trainable_only: bool, keep: bool) -> dict[str
         persistent = model.state_dict(keep_vars=True).keys() - state.keys()
         state |= {name: each.detach().cpu() for name, each in model.named_buffers() if name in persistent}
     return state
+
+
+def _is_adapter(model: Any) -> bool:
+    return hasattr(model, "peft_config")
 
 
 @contextmanager

@@ -8,10 +8,9 @@ run goes on into the epoch after the last, so that every example is learned at l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
 from typing import Any
 
 from hfray.errors import SpecError
@@ -71,10 +70,6 @@ class Schedule:
     def warmup_steps(self) -> int:
         return int(self.warmup) if self.warmup >= 1 else math.ceil(self.length.num_steps * self.warmup)
 
-    @property
-    def warmup_samples(self) -> int:
-        return self.warmup_steps * self.length.global_batch_size
-
     def make(self, optimizer: Any) -> Any:
         """The torch scheduler of an optimizer, stepped once an optimizer step. Raises SpecError: no such schedule, or
         options that it does not take."""
@@ -96,20 +91,3 @@ class Schedule:
             )
         except (TypeError, ValueError) as error:
             raise SpecError(f"trainer.lr_scheduler_kwargs: {self.name} does not take them: {error}") from error
-
-    def rate(self, samples: int) -> float:
-        """The learning rate of the step that begins after so many samples, of a schedule that depends on nothing else.
-
-        Raises ValueError for one that follows a metric (reduce_lr_on_plateau, greedy).
-        """
-        return self.learning_rate * self._factor(samples // self.length.global_batch_size)
-
-    @cached_property
-    def _factor(self) -> Callable[[int], float]:
-        import torch
-
-        scheduler = self.make(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=self.learning_rate))
-        if not hasattr(scheduler, "lr_lambdas"):
-            raise ValueError(f"{self.name} has no rate that is known in advance")
-        factor: Callable[[int], float] = scheduler.lr_lambdas[0]
-        return factor

@@ -55,7 +55,7 @@ def secret_key() -> SecretKey:
     path = key_file()
     try:
         if not path.exists():
-            _create(path)
+            make_secret_file(path)
         return SecretKey(_read(path))
     except OSError as error:
         raise EngineError(
@@ -63,7 +63,8 @@ def secret_key() -> SecretKey:
         ) from error
 
 
-def _create(path: Path) -> None:
+def make_secret_file(path: Path) -> None:
+    """64 random hexadecimal digits, for the user's eyes only; what is there already stays. Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     attempt = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(attempt, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -81,7 +81,7 @@ class TrainSetup:
     """With the length of the run, which counts samples."""
     micro_batch_size: int
     trainer: Mapping[str, Any]
-    """TrainingArguments by name, checked; those that `cadence` and `schedule` stand for are not among them."""
+    """TrainingArguments by name, checked; those that `cadence` stands for are not among them."""
     deepspeed: Mapping[int, Mapping[str, Any]]
     """DeepSpeed's configuration for each number of workers that the run may have."""
     cadence: Cadence

@@ -54,8 +54,8 @@ class RunTrainer(Trainer):  # type: ignore[misc]
         self._shifted = shifts_labels(model)
         self._items: deque[int] = deque()
         """Of the micro-batches that are to come in this optimizer step."""
-        self._num_items = 1
-        """Of the optimizer step, over all ranks."""
+        self._num_items = torch.ones((), dtype=torch.int64, device=args.device)
+        """Of the optimizer step, over all ranks. On the device: to look at it would wait for what is computed there."""
         self.position = position
         self.schedule = schedule
         self._cadence = cadence
@@ -127,7 +127,7 @@ class RunTrainer(Trainer):  # type: ignore[misc]
         counted = torch.tensor(sum(self._items), device=device)
         if dist.is_initialized():
             dist.all_reduce(counted)
-        self._num_items = max(1, int(counted))
+        self._num_items = counted.clamp(min=1)
         return batches, None
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
@@ -183,7 +183,7 @@ class RunTrainer(Trainer):  # type: ignore[misc]
         if "loss" in logs:
             self._last_loss = logs["loss"]
             self._sum_up()
-            self.position.points.append(
+            self.position.add_point(
                 Point(
                     step=self.position.step,
                     samples=self.samples,
@@ -237,7 +237,7 @@ class RunTrainer(Trainer):  # type: ignore[misc]
                 seconds=time.perf_counter() - started,
                 metrics=metrics,
             )
-            self.position.evaluations.append(evaluation)
+            self.position.add_evaluation(evaluation, self._cadence.metric)
             prefixed = {f"eval_{name}": value for name, value in metrics.items()}
             self.log(dict(prefixed))
             self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, prefixed)

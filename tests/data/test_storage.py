@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hfray.data.storage import Storage, parse_url, storage_for
+from hfray.data.storage import Storage, storage_for
+from hfray.data.urls import parse_url
 from hfray.errors import DataError, SpecError
 
 

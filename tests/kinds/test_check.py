@@ -54,7 +54,7 @@ def test_a_sound_job(model: Path, tmp_path: Path) -> None:
 
 def test_labels_of_the_job_replace_the_models(model: Path) -> None:
     checked = check(model, task={"name": "text-classification", "labels": ["a", "b", "c"]})
-    assert checked.labels == ("a", "b", "c")
+    assert checked.model.labels == ("a", "b", "c")
     with pytest.raises(SpecError, match=r"task\.labels has 2 names"):
         check(model, task={"name": "text-classification", "labels": ["a", "b"]})
 
@@ -92,9 +92,9 @@ def test_the_identity_of_a_folder_is_its_content(model: Path, tmp_path: Path) ->
 
     copy = tmp_path / "copy"
     shutil.copytree(model, copy)
-    assert identity_of_model(check(copy)) == identity_of_model(check(model))
+    assert identity_of_model(check(copy).model) == identity_of_model(check(model).model)
     (copy / "config.json").write_text((copy / "config.json").read_text() + "\n")
-    assert identity_of_model(check(copy)) != identity_of_model(check(model))
+    assert identity_of_model(check(copy).model) != identity_of_model(check(model).model)
 
 
 def test_adapters_that_rows_choose_between(model: Path, tmp_path: Path) -> None:
@@ -103,8 +103,8 @@ def test_adapters_that_rows_choose_between(model: Path, tmp_path: Path) -> None:
     save_lora(base, tmp_path / "dora", target_modules=["query"], use_dora=True)
     spec = {"path": str(model), "adapters": {"good": str(tmp_path / "good")}}
     checked = check(model, model=spec)
-    assert list(checked.adapters) == ["good"]
-    assert set(identity_of_model(checked)["adapters"]) == {"good"}
+    assert list(checked.model.adapters) == ["good"]
+    assert set(identity_of_model(checked.model)["adapters"]) == {"good"}
     with pytest.raises(SpecError, match=r"model\.adapters: there is no column 'adapter'"):
         check_columns(checked, plan(tmp_path, text=["a"]))
     assert "adapter" in check_columns(checked, plan(tmp_path, text=["a"], adapter=["good"])).names

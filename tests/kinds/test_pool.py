@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -49,7 +50,7 @@ class Machine:
         self._total = {"CPU": cpus, "GPU": gpus}
         self.is_local = is_local
 
-    def total(self, resource: str) -> float:
+    def total(self, resource: str, labels: Mapping[str, str] | None = None) -> float:
         return self._total[resource]
 
 

@@ -84,6 +84,7 @@ def test_quiet(clock: Clock) -> None:
         with Progress(console, 10, quiet=True, interval_s=0.01, clock=clock) as progress:
             progress.phase("scoring")
             progress.update(5, 5, 0, 1)
+            progress.note("workers.max is not reached")
             assert threading.active_count() == before
         assert text(console) == ""
 
@@ -168,9 +169,11 @@ def test_live_line_on_a_terminal(clock: Clock) -> None:
         clock.now_s += 1
         progress.update(50, 100, 0, 1)
         progress.total(200)
+        progress.note("workers.max [8]\x1b is not reached")
     shown = text(console)
     assert "50/200 rows" in shown
     assert "\x1b[2J" not in shown
+    assert "note: workers.max [8]" in shown
     assert "[red]" in shown
     assert shown.rstrip("\n").endswith("\x1b[2K")  # the line is wiped: the summary takes its place
 

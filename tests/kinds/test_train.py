@@ -19,6 +19,7 @@ from hfray.kinds.report import Report
 from hfray.models.load import load_model
 from hfray.spec.sections import ModelSpec
 from hfray.tasks import TASKS
+from hfray.training.cadence import SETTLED
 from tests.kinds.train_office import TrainOffice
 from tests.models.support import letter_tokenizer, save_model
 
@@ -112,6 +113,13 @@ def test_losses_are_those_of_the_whole_batch_whatever_the_stage_and_the_workers(
         assert found[0] != found[1]
 
 
+def test_divided_weights_and_fewer_rows_than_workers_are_evaluated(office: TrainOffice) -> None:
+    office.write("one.parquet", text=TEXTS[:1], label=LABELS[:1])
+    parts = {part: str(office.folder / f"{name}.parquet") for part, name in (("train", "train"), ("validation", "one"))}
+    report = office.run(**classifier(office, {"max_steps": 1}, input=parts, deepspeed=3))
+    assert {"loss", "accuracy"} <= set(report.metrics)
+
+
 def test_every_head_learns(office: TrainOffice) -> None:
     tiny = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     words = [text.split() or ["a"] for text in TEXTS]
@@ -175,6 +183,28 @@ def test_every_head_learns(office: TrainOffice) -> None:
         assert report.training.mfu
 
 
+def test_numbers_cannot_be_smoothed(office: TrainOffice) -> None:
+    path = office.write("numbers.parquet", text=TEXTS, label=[len(text) / 10 + 0.05 for text in TEXTS])
+    with pytest.raises(SpecError, match=r"label_smoothing_factor: is for one class a row, .* of regression"):
+        office.run(**classifier(office, {"label_smoothing_factor": 0.1}, input={"train": path}))
+    smooth = office.run(restart=True, **classifier(office, {"label_smoothing_factor": 0.1, "max_steps": 1}))
+    assert losses(smooth)[0] is not None
+
+
+def test_what_is_not_computed_under_zero_3_cannot_decide_on_the_best_model(office: TrainOffice) -> None:
+    path = office.write("targets.parquet", text=TEXTS, target=[text[:6] for text in TEXTS])
+    t5 = {"model_type": "t5", "d_model": 32, "d_ff": 64, "num_layers": 2, "num_heads": 2, "d_kv": 16}
+    with pytest.raises(SpecError, match=r"have no 'rouge1' \(no text is generated under ZeRO-3\); known: loss"):
+        office.run(
+            model={"path": str(office.folder / "tokenizer"), "config": {**t5, "decoder_start_token_id": 0}},
+            task="summarization",
+            input={"train": path, "validation": path},
+            trainer=TRAINER | {"metric_for_best_model": "rouge1"},
+            deepspeed=3,
+        )
+    assert office.groups == 0
+
+
 # -- stopping and going on
 
 
@@ -225,6 +255,9 @@ def test_the_best_checkpoint_is_the_result_and_no_progress_ends_the_run(office: 
     assert facts.best_step == best
     assert facts.step == best + 2 < 40
     assert report.metrics["loss"] == evaluated[best]
+    # What the cadence stands for is said once.
+    assert not set(office.setups[-1].trainer) & {*SETTLED, "max_steps"}
+    assert office.setups[-1].trainer["learning_rate"] == 0.05
 
 
 def test_a_run_that_was_killed_when_it_had_ended_learns_nothing_more(office: TrainOffice) -> None:
@@ -257,6 +290,22 @@ def test_a_loss_that_is_no_number_names_its_step_and_keeps_the_checkpoint_before
     assert sealed
     failed = json.loads((office.out / "report.json").read_text())
     assert failed["status"] == "failed"
+
+
+def test_no_memory_is_the_operators_to_mend(office: TrainOffice) -> None:
+    office.stop_after = "memory"
+    with pytest.raises(HfrayError, match=r"hfray\.errors\.EngineError: a worker is out of memory.*CUDA out of memory"):
+        office.run(**classifier(office))
+
+
+def test_no_room_for_the_result_is_told_by_all_workers(office: TrainOffice) -> None:
+    office.stop_after = "disk"
+    with pytest.raises(HfrayError, match=r"hfray\.errors\.DataError: result in .*: No space left on device"):
+        office.run(**classifier(office, {"max_steps": 1}, deepspeed=3))
+    told = [path.read_text() for path in (office.folder / "group-1").glob("error-*")]
+    assert len(told) == 2
+    assert all("hfray.errors.DataError: result in" in each for each in told)
+    assert not (office.out / "model.safetensors").exists()
 
 
 # -- running it again

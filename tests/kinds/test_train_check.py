@@ -11,6 +11,7 @@ import pytest
 from hfray.errors import SpecError
 from hfray.kinds.train_check import CheckedTraining, check_training
 from hfray.spec.train import TrainJob
+from hfray.training.plan import Wanted
 from tests.models.support import letter_tokenizer, save_model
 from tests.training.support import PLAIN, plain_rows, write_tokens
 
@@ -42,9 +43,29 @@ def test_a_right_job_is_settled(folder: Path) -> None:
     checked = check(folder, workers={"min": 1, "max": 4}, global_batch_size=8, trainer={"learning_rate": "1e-3"})
     assert checked.trainer == {"learning_rate": 1e-3}
     assert checked.world_sizes == (1,)  # eight examples of one worker at once are the whole batch
-    assert check(folder, workers={"min": 1, "max": 4}, global_batch_size=32).world_sizes == (1, 2, 4)
     assert checked.max_length == 64
     assert checked.separation is None
+
+
+@pytest.mark.parametrize(
+    ("batch", "workers", "sizes", "note"),
+    [
+        (48, {"min": 2, "max": 3}, (2, 3), ""),
+        (32, {"min": 2}, (2,), ""),
+        (32, {"min": 2, "max": 8}, (2,), "workers.max: 8 is not reached, the run takes 2 throughout: 3 workers cannot "
+         "share global_batch_size 32 with trainer.per_device_train_batch_size 8 (4 can: workers.min starts with more)"),
+        (96, {"min": 1, "max": 8}, (1, 2, 3, 4), "workers.max: 8 is not reached, the run takes 1 to 4: 5 workers "
+         "cannot share global_batch_size 96 with trainer.per_device_train_batch_size 8 (6 can: workers.min starts with "
+         "more)"),
+        (8, {"min": 1, "max": 4}, (1,), "workers.max: 4 is not reached, the run takes 1 throughout: 2 workers cannot "
+         "share global_batch_size 8 with trainer.per_device_train_batch_size 8"),
+    ],
+)  # fmt: skip
+def test_a_range_of_workers_has_no_gap_and_its_end_is_told(
+    folder: Path, batch: int, workers: dict[str, int], sizes: tuple[int, ...], note: str
+) -> None:
+    checked = check(folder, workers=workers, global_batch_size=batch)
+    assert (checked.world_sizes, checked.note) == (sizes, note)
 
 
 @pytest.mark.parametrize(
@@ -61,11 +82,48 @@ def test_a_right_job_is_settled(folder: Path) -> None:
         ({"workers": {"min": 2, "gpus": 0.5}}, r"workers\.gpus: 0\.5; workers that train together cannot share a GPU"),
         ({"workers": {"min": 1, "gpus": 2}}, r"workers\.gpus: 2; a training worker uses one GPU"),
         ({"deepspeed": "nowhere.json"}, r"deepspeed: nowhere\.json cannot be read"),
+        ({"deepspeed": {"train_batch_size": 4}}, r"deepspeed: train_batch_size is 4, but global_batch_size is 32"),
+        (
+            {"deepspeed": {"gradient_accumulation_steps": 4}, "global_batch_size": 48, "workers": {"min": 2, "max": 3}},
+            r"gradient_accumulation_steps is 4, but what follows from global_batch_size and workers is 3",
+        ),
+        ({"deepspeed": {"zero_optimization": {"mics_shard_size": 2}}}, r"deepspeed: .*mics_shard_size cannot be saved"),
+        ({"trainer": {"optim": "adafactor"}}, r"trainer\.optim: adafactor keeps states that cannot be saved"),
+        ({"trainer": {"learning_rate": -1}}, r"trainer\.learning_rate: must not be below 0, and is -1"),
+        ({"trainer": {"num_train_epochs": 0}}, r"trainer\.num_train_epochs: must be above 0, not 0"),
+        (
+            {"trainer": {"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"cycles": 2}}},
+            r"trainer\.lr_scheduler_kwargs: cosine does not take them",
+        ),
     ],
 )
 def test_mistakes_are_named(folder: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         check(folder, **changes)
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "known"),
+    [
+        ("text-classification", "eval_acuracy", r" have no 'acuracy', did you mean accuracy\?"),
+        ("text-classification", "perplexity", r" have no 'perplexity'; known: loss, accuracy, macro_f1"),
+        ("fill-mask", "accuracy", r" have no 'accuracy'; known: loss, perplexity"),
+        ("text-ranking", "mrr@10", r" have no 'mrr@10'; known: loss"),
+    ],
+)
+def test_a_metric_that_no_evaluation_has_is_refused(folder: Path, task: str, metric: str, known: str) -> None:
+    rows = {"train": "rows.csv", "validation": "rows.csv"}
+    with pytest.raises(SpecError, match=r"trainer\.metric_for_best_model: evaluations of " + task + known):
+        check(folder, task=task, input=rows, trainer={"metric_for_best_model": metric})
+    for good in ("loss", "eval_loss", "accuracy"):
+        check(folder, input=rows, trainer={"metric_for_best_model": good})
+
+
+def test_evaluations_of_tokens_have_no_metrics_of_rows(folder: Path) -> None:
+    tokens = write_tokens(str(folder / "tokens"), {"train": [plain_rows(10)]}, PLAIN)
+    parts = {"train": "rows.csv", "validation": tokens}
+    with pytest.raises(SpecError, match=r"no 'accuracy' \(input\.validation is a folder of tokens\); known: loss"):
+        check(folder, input=parts, trainer={"metric_for_best_model": "accuracy"})
 
 
 def test_pickled_weights_are_refused(folder: Path) -> None:
@@ -96,7 +154,13 @@ def test_a_tokenised_folder_takes_no_words_about_rows(folder: Path) -> None:
 def test_a_file_of_deepspeed_is_read(folder: Path) -> None:
     path = folder / "zero.json"
     path.write_text(json.dumps({"zero_optimization": {"stage": 2}}))
-    assert check(folder, deepspeed=str(path)).job.deepspeed == str(path)
+    checked = check(folder, deepspeed=str(path))
+    path.write_text("{}")  # what was checked is what is used
+    assert checked.job.deepspeed == str(path)
+    assert checked.deepspeed == Wanted({"zero_optimization": {"stage": 2}}, str(path))
+    path.write_text(json.dumps({"optimizer": {"type": "AdamW", "params": {"lr": 1e-3}}}))
+    polynomial = {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": 1e-4}}
+    check(folder, deepspeed=str(path), trainer=polynomial)  # above the rate that is meant where nothing is said
     path.write_text("[]")
     with pytest.raises(SpecError, match="must hold a mapping"):
         check(folder, deepspeed=str(path))

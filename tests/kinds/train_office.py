@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 
 import hfray.training.run
+import hfray.training.saving
 from hfray.kinds import train, train_setup
 from hfray.kinds.progress import Progress
 from hfray.kinds.report import Report
@@ -38,8 +39,11 @@ class TrainOffice:
         self.folder = folder
         self.world_size = 2
         self.groups = 0
-        self.stop_after: int | Literal["training"] | None = None
-        """Steps after which all workers are killed, once; or when all are done and nothing is published yet."""
+        self.setups: list[TrainSetup] = []
+        """What the groups were given."""
+        self.stop_after: int | Literal["training", "memory", "disk"] | None = None
+        """Steps after which all workers are killed, once; or when all are done and nothing is published yet; or what
+        there is no more of: on rank 0 after the first step, or for the result."""
         in_process.use(monkeypatch, self._run_shards)
         monkeypatch.setattr(train.TrainRun, "_fit", lambda _, setup, watch: self._fit(setup))
         monkeypatch.setattr(
@@ -80,6 +84,7 @@ class TrainOffice:
 
     def _fit(self, setup: TrainSetup) -> Outcome:
         self.groups += 1
+        self.setups.append(setup)
         stop_after, self.stop_after = self.stop_after, None
         results = run_group(run_rank, self.world_size, (setup, stop_after), self.folder / f"group-{self.groups}")
         return Outcome(**results[0])
@@ -96,6 +101,8 @@ def run_rank(rank: int, world_size: int, argument: tuple[TrainSetup, int | str |
     setup, stop_after = argument
 
     def tick(position: Any, loss: float | None) -> None:
+        if stop_after == "memory":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         if isinstance(stop_after, int) and position.step >= stop_after:
             raise KeyboardInterrupt
 
@@ -104,6 +111,12 @@ def run_rank(rank: int, world_size: int, argument: tuple[TrainSetup, int | str |
 
     if stop_after == "training":
         hfray.training.run.publish = killed  # type: ignore[assignment]  # the process ends there
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    if stop_after == "disk":
+        hfray.training.saving.save_tokenizer = full  # type: ignore[assignment]
 
     outcome = run(setup, Rank(rank, world_size, torch.device("cpu")), tick)
     return None if outcome is None else asdict(outcome)

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -118,7 +119,12 @@ class Run:
                     time.sleep(0.005)
 
     def text(self) -> str:
+        """What it printed."""
         return self.log.read_text(errors="replace")
+
+    def why(self) -> str:
+        """The same, and what Ray's core says, which may end a process without a word."""
+        return self.text() + driver_log(self.pid)
 
     def workers(self) -> list[psutil.Process]:
         """Actor processes of a Ray that this driver started itself."""
@@ -185,7 +191,7 @@ class Rig:
         """`start`, wait, and look at the exit code."""
         run = self.start(job, *args, **where)
         status = run.wait()
-        assert status == code, f"exit code {status}, not {code}:\n{run.text()}"
+        assert status == code, f"exit code {status}, not {code}:\n{run.why()}"
         return run
 
     def fault(self, name: str, text: str) -> None:
@@ -201,7 +207,7 @@ class Rig:
         deadline = time.monotonic() + timeout_s
         while not condition():
             if run is not None and run.poll() is not None:
-                raise AssertionError(f"the run ended with {run.poll()} before that:\n{run.text()}")
+                raise AssertionError(f"the run ended with {run.poll()} before that:\n{run.why()}")
             if time.monotonic() > deadline:
                 raise TimeoutError("what the test waits for did not come")
             time.sleep(0.01)
@@ -296,6 +302,15 @@ class Observer:
             if digest != self._digests[part] or size_bytes != part.stat().st_size:
                 return f"_SUCCESS is wrong about {names[part]}"
         return None if (self._output / "errors.parquet").exists() else "_SUCCESS without errors.parquet"
+
+
+def driver_log(pid: int) -> str:
+    """The end of the log that Ray's core keeps of a driver; "" where there is none."""
+    temporary = Path(tempfile.gettempdir()) / "ray"
+    found = sorted(
+        temporary.glob(f"session_*/logs/python-core-driver-*_{pid}.log"), key=lambda path: path.stat().st_mtime
+    )
+    return f"\n[{found[-1].name}]\n" + found[-1].read_text(errors="replace")[-3000:] if found else ""
 
 
 def environment(faults: Path) -> dict[str, str]:

@@ -44,3 +44,17 @@ def test_removed_raylets_lose_and_double_no_row(rig: Rig, three: Nodes, seed: in
     print(f"seed {seed}: killed {victims} by {parts} of 24 parts, {'one' if seed % 2 else 'none'} joined")
     assert status == 0, run.text()
     oracle.check(rig.output, pq.read_table(source), undisturbed.run(job, rig.folder / "undisturbed"))
+
+
+@pytest.mark.chaos
+def test_a_node_that_is_told_to_go_is_left_in_time(rig: Rig, three: Nodes) -> None:
+    """A preemption notice: ten seconds, then the node is gone, with all that is left there."""
+    source = rig.input(6_000)
+    job = rig.job(source, seconds_per_item=0.01, workers={"max": 3})
+    run = rig.start(job, nodes=three)
+    rig.wait_for(lambda: rig.num_parts() >= 3, run)
+    three.ask({"drain": 0, "seconds": 10})
+    time.sleep(10)
+    three.remove(0)
+    assert run.wait() == 0, run.text()
+    oracle.check(rig.output, pq.read_table(source), undisturbed.run(job, rig.folder / "undisturbed"))

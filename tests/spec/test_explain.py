@@ -17,11 +17,12 @@ from tests.spec.jobs import GOOD
 
 
 def test_kinds_come_first() -> None:
-    assert [(row.path, row.type) for row in explain()] == [(name, "kind") for name in job_kinds()]
+    served = [("endpoint", "serve file"), ("gateway", "serve file")]
+    assert [(row.path, row.type) for row in explain()] == [*((name, "kind") for name in job_kinds()), *served]
     assert all(row.doc for row in explain())
 
 
-@pytest.mark.parametrize("topic", [*job_kinds(), *TASKS, "task", "engine"])
+@pytest.mark.parametrize("topic", [*job_kinds(), "endpoint", "gateway", *TASKS, "task", "engine"])
 def test_every_field_is_documented(topic: str) -> None:
     assert [row.path for row in explain(topic) if not row.doc] == []
 
@@ -44,8 +45,8 @@ def test_topics() -> None:
     )  # fmt: skip
     assert explain("max_batch_tokens") == explain("score.engine.max_batch_tokens") == [row]
     assert [row.path for row in explain("workers")] == [
-        "workers", "workers.min", "workers.max", "workers.cpus", "workers.gpus", "workers.memory_gb",
-        "workers", "workers.max", "workers.gpus",  # of training they are other things
+        "workers", "workers.min", "workers.max", "workers.cpus", "workers.gpus", "workers.memory_gb", "workers.labels",
+        "workers", "workers.max", "workers.gpus", "workers.labels",  # of training they are other things
     ]  # fmt: skip
     train = explain("train.workers")
     assert [row.path for row in train] == [row.path for row in explain("score.workers")]

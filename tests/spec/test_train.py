@@ -17,6 +17,7 @@ from hfray.spec.shape import fields
 from hfray.spec.train import MODES_OF_TASK, TrainJob, beside_path, training_identity
 from hfray.tasks import TASKS
 from hfray.tasks.features import MODES
+from tests.documents import ROOT, table
 
 GOOD = """\
 kind: train
@@ -75,6 +76,12 @@ MISTAKES = [
      "warmup_steps; below 1 it is a share of the run"),
     ("num_train_epochs: 3", "bf16: true, fp16: true",
      "10: trainer.fp16: trainer.bf16 is true already; choose one of them"),
+    ("num_train_epochs: 3", "lr_scheduler_type: greedy", "10: trainer.lr_scheduler_type: greedy follows a metric, and "
+     "rates here follow samples, so that a stopped run goes on with the same ones; use another, such as linear or "
+     "cosine"),
+    ("num_train_epochs: 3", "lr_scheduler_type: reduce_lr_on_plateau", "10: trainer.lr_scheduler_type: "
+     "reduce_lr_on_plateau follows a metric, and rates here follow samples, so that a stopped run goes on with the "
+     "same ones; use another, such as linear or cosine"),
     ("deepspeed: auto", "deepspeed: 4", "11: deepspeed: must be at most 3 or a mapping of keys or text, not 4"),
     ("deepspeed: auto", "deepspeed: true", "11: deepspeed: must be auto, a ZeRO stage (0 to 3), a mapping of "
      "DeepSpeed's keys, or a .json file"),
@@ -134,16 +141,42 @@ def test_short_forms() -> None:
     assert job().micro_batch_size == 8
 
 
+def test_smoothed_labels_are_of_classes() -> None:
+    smooth = {"trainer": {"label_smoothing_factor": 0.1}}
+    job(**smooth)
+    for task in ("question-answering", "summarization"):
+        with pytest.raises(ValidationError, match=f"is not for {task}, but for text-classification"):
+            job(task=task, **smooth)
+        job(task=task, trainer={"label_smoothing_factor": 0.0})
+
+
 def test_evaluations_need_rows() -> None:
     for changes in (
         {"early_stopping": 2},
         {"trainer": {"eval_strategy": "steps"}},
         {"trainer": {"eval_on_start": True}},
+        {"trainer": {"metric_for_best_model": "accuracy"}},
     ):
         with pytest.raises(ValidationError, match=r"needs input\.validation"):
             job(**changes)
     job(trainer={"eval_strategy": "no"})
     job(trainer={"eval_strategy": False})
+
+
+@pytest.mark.parametrize("never", ["no", False])
+def test_what_compares_evaluations_is_refused_where_none_are_made(never: object) -> None:
+    rows = {"train": "a.csv", "validation": "b.csv"}
+    for field, changes, trainer in (
+        ("early_stopping", {"early_stopping": 2}, {}),
+        ("trainer.load_best_model_at_end", {}, {"load_best_model_at_end": True}),
+        ("trainer.metric_for_best_model", {}, {"metric_for_best_model": "loss"}),
+    ):
+        with pytest.raises(ValidationError, match=r"compares evaluations, and trainer\.eval_strategy is no") as caught:
+            job(input=rows, trainer=trainer | {"eval_strategy": never}, **changes)
+        assert caught.value.errors()[0]["ctx"]["key"] == field
+        job(input=rows, trainer=trainer | {"eval_strategy": "steps"}, **changes)
+        job(input=rows, trainer=trainer, **changes)
+    job(input=rows, trainer={"eval_strategy": never, "eval_on_start": True})
 
 
 @pytest.mark.parametrize(
@@ -192,6 +225,14 @@ def test_every_task_that_can_be_trained_says_with_what() -> None:
     for name, modes in MODES_OF_TASK.items():
         assert TASKS[name].training_mode in modes
         assert set(modes) <= set(MODES)
+
+
+def test_the_table_of_the_documentation_is_whole() -> None:
+    rows = table(ROOT / "docs" / "training.md", "task")
+    told = {task: tuple(modes.split(", ")) for tasks, _, modes in rows for task in tasks.split(", ")}
+    assert {task: set(modes) for task, modes in told.items()} == {
+        task: set(modes) for task, modes in MODES_OF_TASK.items()
+    }
 
 
 def test_every_field_is_explained() -> None:

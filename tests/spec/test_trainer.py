@@ -9,7 +9,7 @@ import pytest
 from transformers import TrainingArguments
 
 from hfray.errors import SpecError
-from hfray.spec.trainer import ALIASES, OPERATIONAL, RENAMED, RESERVED, check_trainer_fields, refusal
+from hfray.spec.trainer import ALIASES, HONOURED, OPERATIONAL, RENAMED, RESERVED, check_trainer_fields, refusal
 
 NAMES = {field.name for field in dataclasses.fields(TrainingArguments)}
 
@@ -47,6 +47,12 @@ def test_values_are_those_of_transformers() -> None:
         ("eval_strategy", "always", "unknown value 'always'; known: no, steps, epoch"),
         ("lr_scheduler_kwargs", [1], "must be a mapping of keys or text or null, not a list"),
         ("output_dir", "x", "is the job's own output.path"),
+        ("bf16_full_eval", True, RESERVED["bf16_full_eval"]),
+        (
+            "dataloader_num_workers",
+            4,
+            "does nothing here, where a worker reads its batches itself; remove it",
+        ),
         ("hub_token", "x", "is not for a job; publish the finished folder with `hfray push`"),
         (
             "warmup_ratio",
@@ -74,10 +80,14 @@ def test_mistakes_are_told_together() -> None:
     assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == ["trainer.bf16", "trainer.seed"]
 
 
+def test_each_argument_does_something_or_is_refused() -> None:
+    assert set(RESERVED) | HONOURED == NAMES
+    assert not set(RESERVED) & HONOURED
+
+
 def test_the_lists_are_of_this_release() -> None:
     assert set(RESERVED) <= NAMES
-    assert OPERATIONAL <= NAMES
-    assert not OPERATIONAL & set(RESERVED)
+    assert OPERATIONAL <= HONOURED
     assert not set(RENAMED) & NAMES
     assert refusal("learning_rate") is None
 

@@ -6,11 +6,11 @@ import time
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfray.errors import SpecError
-from hfray.spec.yaml_lines import dump, parse, parse_value
+from hfray.spec.yaml_lines import dump, dump_blocks, parse, parse_value
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,7 @@ CONFUSING = st.sampled_from(
 )
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(
     st.recursive(
         SCALARS | CONFUSING,
@@ -120,3 +121,27 @@ def test_what_is_dumped_is_read_back(value: object) -> None:
     text = dump({"value": value})
     assert parse(text, "f.yaml").value == {"value": value}
     yaml.safe_load(text)  # other programs can read it as well
+
+
+LINES = st.lists(
+    st.sampled_from(["", " ", "a", "  a: b", "- x ", "# c", "\tt", "---", "|", "ü", "'"]), min_size=1, max_size=6
+)
+
+
+@settings(deadline=None)
+@given(LINES.map("\n".join), st.integers(0, 3))
+def test_blocks_are_read_back(text: str, depth: int) -> None:
+    value: object = {"text": text, "after": "x"}
+    for _ in range(depth):
+        value = {"in": [value]}
+    printed = dump_blocks(value)
+    assert parse(printed, "f.yaml").value == value
+    assert yaml.safe_load(printed) == value
+
+
+def test_a_file_in_a_file_stays_readable() -> None:
+    once = {"a": "x"}
+    assert dump_blocks({"file": "b: 1\nc: 2\n", "one": once, "two": once}) == (
+        "file: |\n  b: 1\n  c: 2\none:\n  a: x\ntwo:\n  a: x\n"
+    )
+    assert dump_blocks("word " * 100).count("\n") <= 2

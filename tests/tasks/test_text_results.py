@@ -126,6 +126,7 @@ def test_a_token_that_ends_the_text_has_no_log_probability() -> None:
     }  # fmt: skip
     result = asked.decode([output], _carry(asked))
     assert [each["logprob"] for each in result["logprobs"]] == [-0.5] * (num - 1)
+    assert [each["id"] for each in result["logprobs"]] == [int(token) for token in tokens[: num - 1]]
     assert result["completion_tokens"] == num
 
 

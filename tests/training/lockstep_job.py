@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from hfray.errors import DataError
+from hfray.training.collective import together
 from hfray.training.lockstep import in_lockstep
 from tests.training.state_jobs import VOCABULARY, build
 
@@ -20,3 +22,20 @@ def run_unequal(rank: int, world_size: int, method: str) -> list[float]:
     # All are here again: one more pass of each needs no word.
     sums.append(float(model(input_ids=torch.ones(1, 4, dtype=torch.long)).logits.double().sum()))
     return sums
+
+
+def run_failing(rank: int, world_size: int, passes: list[int]) -> list[object]:
+    """Rank r makes passes[r] passes, and the last rank then finds its data damaged. Gives what each is told."""
+    model = build({"stage": 3, "precision": "fp32", "method": "full"}, world_size).module
+    model.eval()
+    told = ""
+    try:
+        with together("evaluation"), torch.no_grad(), in_lockstep(model, torch.device("cpu"), needed=True):
+            for number in range(passes[rank]):
+                model(input_ids=torch.arange(2 + number)[None] % VOCABULARY)
+            if rank == world_size - 1:
+                raise DataError("part-3 is damaged")
+    except DataError as error:
+        told = str(error)
+    # They can still work together.
+    return [told, float(model(input_ids=torch.ones(1, 4, dtype=torch.long)).logits.double().sum())]

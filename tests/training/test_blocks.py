@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hfray.data import token_parts
@@ -29,6 +30,24 @@ def test_blocks_of_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forma
         assert part.starts == [0, 8, 16, 20]
         assert part.mapped is mapped
         assert part.read(2).to_pylist() == [{"labels": number} for number in range(16, 20)]
+
+
+@pytest.mark.parametrize("format", ["parquet", "arrow"])
+def test_the_largest_value_of_a_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
+    monkeypatch.setattr(token_parts, "ROW_GROUP_ROWS", 8)
+    path = write_tokens(str(tmp_path), {"train": [ROWS], "dev": [ROWS[:3]], "none": [[]]}, format=format)
+    for split, largest in (("train", 19), ("dev", 2), ("none", -1)):
+        (name,) = (file.name for file in (tmp_path / "data" / split).iterdir())
+        with closing(open_part(Storage(path), f"data/{split}/{name}", ["labels"])) as part:
+            if format == "parquet":  # the footer tells
+                monkeypatch.setattr(part, "read", None)
+            assert part.largest("labels") == largest
+
+
+def test_a_footer_that_tells_nothing_is_helped(tmp_path: Path) -> None:
+    pq.write_table(TABLE, tmp_path / "part.parquet", write_statistics=False)
+    with closing(open_part(Storage(str(tmp_path)), "part.parquet", ["labels"])) as part:
+        assert part.largest("labels") == 19
 
 
 def test_a_block_weighs_what_it_takes() -> None:

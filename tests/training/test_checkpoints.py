@@ -122,9 +122,23 @@ def test_one_that_was_changed_or_is_of_another_key_is_refused(make: Make) -> Non
         make().position()
 
 
+def test_a_damaged_one_is_no_dead_end(make: Make) -> None:
+    for step in (10, 20):
+        save(make(), step)
+    storage: Storage = make.storage  # type: ignore[attr-defined]
+    for before, named in ((20, "from step 10"), (10, "from the beginning")):
+        folder = f"{PLACE}/{listed(storage, PLACE)[-1].name}"
+        assert make().position().step == before
+        storage.replace(f"{folder}/rank-00000.safetensors", b"?")
+        with pytest.raises(DataError) as caught:
+            make().position()
+        assert f"delete {storage.url(folder)}: the same command then goes on {named})" in str(caught.value)
+        storage.delete_prefix(folder)
+    assert make().position() == Position()
+
+
 def test_two_groups_of_workers_never_share_a_folder(make: Make) -> None:
     one, two = make(), make()
-    assert one.attempt != two.attempt
     save(one, 10, seed=1)
     kept = save(two, 10, seed=2)
     assert len(listed(make.storage, PLACE)) == 2  # type: ignore[attr-defined]

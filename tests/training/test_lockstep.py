@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.lockstep_job import run_unequal
+from tests.training.lockstep_job import run_failing, run_unequal
 from tests.training.process_groups import run_group
 
 
@@ -18,3 +18,11 @@ def test_unequal_numbers_of_forward_passes(tmp_path: Path, method: str) -> None:
     assert (len(idle), len(busy)) == (1, 4)
     assert busy == pytest.approx(alone, abs=1e-4)
     assert idle[-1] == busy[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("passes", [[0, 3], [3, 0]])
+def test_a_rank_that_fails_keeps_answering_and_all_are_told(tmp_path: Path, passes: list[int]) -> None:
+    one, other = run_group(run_failing, 2, passes, tmp_path / "two")
+    assert one[0] == other[0] == "part-3 is damaged"
+    assert one[1] == other[1]

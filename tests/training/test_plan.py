@@ -11,7 +11,7 @@ import pytest
 from hfray.errors import SpecError
 from hfray.training.deepspeed import BatchShape
 from hfray.training.memory import Setting
-from hfray.training.plan import DeepSpeedPlan, plan_deepspeed
+from hfray.training.plan import DeepSpeedPlan, Wanted, plan_deepspeed
 from hfray.training.size import ModelSize
 
 SIZE = ModelSize(10**9, 10**9, 9 * 10**8, 10**8, 24, 2048, 16, 0)
@@ -22,7 +22,7 @@ GIB = 2**30
 
 def plan(wanted: Any, memory_gib: float = 9, **trainer: Any) -> DeepSpeedPlan:
     return plan_deepspeed(
-        wanted, SIZE, SETTING, BATCH, trainer, memory_bytes=round(memory_gib * GIB), host_bytes=99 * GIB
+        Wanted.of(wanted), SIZE, SETTING, BATCH, trainer, memory_bytes=round(memory_gib * GIB), host_bytes=99 * GIB
     )
 
 

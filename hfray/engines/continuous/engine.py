@@ -140,6 +140,10 @@ class ContinuousEngine:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
     def _enqueue(self, item: Item, receiver: Receiver) -> None:
         with self._order:
             if not self._closed:
@@ -154,7 +158,9 @@ class ContinuousEngine:
             with torch.inference_mode():
                 while self._take():
                     started = time.perf_counter()
+                    self.stats.working_since = time.monotonic()
                     self._advance()
+                    self.stats.working_since = None
                     self.stats.seconds += time.perf_counter() - started
         except BaseException as caught:
             error = as_engine_error(caught)

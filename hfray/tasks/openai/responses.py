@@ -17,7 +17,7 @@ import numpy as np
 from hfray.errors import RowError
 from hfray.tasks.openai.requests import Body, EmbeddingBody
 
-_FAULTS = frozenset({"ModelFailure", "OutOfMemory", "NonFiniteOutput", "CacheTooSmall", "Cancelled", "WrongKind"})
+FAULTS = frozenset({"ModelFailure", "OutOfMemory", "NonFiniteOutput", "CacheTooSmall", "Cancelled", "WrongKind"})
 """Types of errors that no request is to blame for."""
 _CODES = {
     "InvalidUrl": (400, "invalid_url"),
@@ -78,7 +78,7 @@ def embeddings(results: Sequence[Any], body: Body, num_tokens: int) -> dict[str,
 def error_response(error: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
     """(status, body) for the record of a RowError."""
     kind, message = error["type"], error["message"]
-    status, code = _CODES.get(kind, (500, "server_error") if kind in _FAULTS else (400, None))
+    status, code = _CODES.get(kind, (500, "server_error") if kind in FAULTS else (400, None))
     field = _FIELD.match(message)
     says = {
         "message": message,
@@ -87,6 +87,11 @@ def error_response(error: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
         "code": code,
     }
     return status, {"error": says}
+
+
+def error_code(kind: str) -> str | None:
+    """OpenAI's `code` for the type of a RowError, where it has one."""
+    return _CODES.get(kind, (0, None))[1]
 
 
 def identifier(prefix: str, key: str, length: int = 32) -> str:
@@ -110,9 +115,13 @@ def _chat_choice(number: int, choice: Mapping[str, Any], key: str) -> dict[str, 
         ]
     logprobs = choice["logprobs"]
     if logprobs is not None:
-        content = [{**_score(each), "top_logprobs": [_score(top) for top in each["top"]]} for each in logprobs]
-        logprobs = {"content": content, "refusal": None}
+        logprobs = {"content": [score_entry(each) for each in logprobs], "refusal": None}
     return {"index": number, "message": message, "logprobs": logprobs, "finish_reason": choice["finish"]}
+
+
+def score_entry(each: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry of a detailed result's `logprobs` as chats have it."""
+    return {**_score(each), "top_logprobs": [_score(top) for top in each["top"]]}
 
 
 def _score(each: Mapping[str, Any]) -> dict[str, Any]:

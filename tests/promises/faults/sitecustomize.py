@@ -9,6 +9,8 @@ Nothing in hfray knows of it. What happens is read at call time from files in th
     no-lease                  the lease is never held nor checked
     flaky                     the tokenizer raises on texts that contain the word
     loads                     (written) one line for each predictor that is made
+    model                     what becomes of each forward pass: raise, die, stick or nan; if there is a file
+                              `model-pids`, in those processes only
     driver                    (written by the rig) the pid that kill-before and kill-after mean
 """
 
@@ -145,7 +147,31 @@ def _patch_workers(module: Any) -> None:
     module.WorkerFactory._predictor = wrapped
 
 
+def _patch_batch(module: Any) -> None:
+    run_batch = module.run_batch
+
+    def wrapped(loaded: Any, items: Any) -> Any:
+        what, pids = _text("model"), _text("model-pids").split()
+        if not what or (pids and str(os.getpid()) not in pids):
+            return run_batch(loaded, items)
+        if what == "raise":
+            raise RuntimeError("the model is ill today")
+        if what == "die":
+            raise SystemExit("the thread of the model ends")
+        if what == "stick":
+            while _text("model"):
+                time.sleep(0.02)
+        outputs = run_batch(loaded, items)
+        if what == "nan":
+            for output in outputs:
+                output["logits"] = output["logits"] * float("nan")
+        return outputs
+
+    module.run_batch = wrapped
+
+
 _PATCHES = {
+    "hfray.engines.batch": _patch_batch,
     "hfray.data.storage": _patch_storage,
     "hfray.data.store_local": _patch_store_local,
     "hfray.data.lease": _patch_lease,

@@ -11,7 +11,7 @@ from transformers import AutoConfig
 from hfray.engines.batch import BatchEngine
 from hfray.engines.continuous.engine import ContinuousEngine
 from hfray.errors import SpecError
-from hfray.kinds.engines import choose_engine, make_engine
+from hfray.inference.engines import choose_engine, make_engine
 from hfray.models.load import load_model
 from hfray.spec.score import ScoreJob
 from hfray.tasks import TASKS
@@ -99,20 +99,18 @@ def test_a_task_that_does_not_fit_is_known_without_a_model(task: str, reason: st
 
 def test_the_settings_reach_the_engine(tmp_path: Path) -> None:
     settings = {"name": "continuous", "cache_gb": 0.001, "max_step_tokens": 48, "max_running": 5}
-    asked = job(
-        model={"path": str(save_decoder(tmp_path)), "dtype": "float32"}, engine=settings, workers={"gpus": 0.25}
-    )
+    asked = job(model={"path": str(save_decoder(tmp_path)), "dtype": "float32"}, engine=settings)
     model = load_model(asked.model, TASKS["text-generation"])
-    engine = make_engine(asked, model)
+    engine = make_engine(asked.engine, model, device_share=0.25)
     engine.close()
     assert isinstance(engine, ContinuousEngine)
     assert (engine.scheduler.max_step_tokens, engine.scheduler.max_running) == (48, 5)
     assert engine._runner._device_share == 0.25, "of a GPU that other workers have a share of too"
     per_block = engine.cache.block_tokens * 2 * 2 * 2 * 16 * 4
     assert engine.cache.num_blocks == int(0.001 * 2**30) // per_block
-    batch = make_engine(job(engine={"max_batch_tokens": 99}), model)
+    batch = make_engine(job(engine={"max_batch_tokens": 99}).engine, model)
     batch.close()
     assert isinstance(batch, BatchEngine)
     assert batch.max_batch_tokens == 99
-    with pytest.raises(ValueError, match="has not been checked"):
-        make_engine(job(), model)
+    with pytest.raises(ValueError, match="has not been chosen"):
+        make_engine(None, model)

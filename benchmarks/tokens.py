@@ -1,37 +1,29 @@
 """Tokenising, measured: ratios of sides that ran in turn on the same cores, medians over rounds.
 
-    python benchmarks/tokenize.py                  everything, about twenty minutes on two cores
-    python benchmarks/tokenize.py speed packing    some sections: speed, packing, memory
+    python benchmarks/tokens.py                  everything, about twenty minutes on two cores
+    python benchmarks/tokens.py speed packing    some sections: speed, packing, memory
 
 Prints the Markdown of docs/benchmarks.md. Machines differ and are shared: read the ratios.
 """
 
 from __future__ import annotations
 
-import sys
-
-sys.path[0] = sys.path[0].removesuffix("/benchmarks")  # before this file can be taken for Python's own `tokenize`
-
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import MODEL, ROUNDS, headline, ratio, run, run_job, table
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.measure import MODEL, ROUNDS, ratio, run, run_job, run_sections, table
 from benchmarks.texts import DATA, mixed_texts, write_varied
 
 CORPUS_BYTES = 200_000_000
 RAW_BYTES = 30_000_000
 GIANT_BYTES = 100_000_000
-
-
-def main(sections: list[str]) -> None:
-    headline()
-    for name in sections or list(SECTIONS):
-        SECTIONS[name]()
 
 
 def speed() -> None:
@@ -136,4 +128,4 @@ def map_s(corpus: Path) -> float:
 SECTIONS: dict[str, Callable[[], None]] = {"speed": speed, "packing": packing, "memory": memory}
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_sections(SECTIONS)

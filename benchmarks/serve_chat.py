@@ -1,0 +1,167 @@
+"""Chats through an endpoint against the engine alone: section `chat` of benchmarks/serve.py."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks.generate import TRACE, VOCABULARY, Request, llama, requests
+from benchmarks.measure import ROOT, ROUNDS, table
+
+SHAPE = "28 M"
+STREAMS = 8
+NUM_REQUESTS = 64
+SHARES = (0.5, 0.8, 1.0)
+ENGINE = {"name": "continuous", "max_running": STREAMS}
+TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
+
+
+def save(folder: Path) -> Path:
+    """A random Llama whose words are its tokens."""
+    path = folder / "chat"
+    if path.exists():
+        return path
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({f"w{number}": number for number in range(VOCABULARY)}, unk_token="w0"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0", chat_template=TEMPLATE)
+    tokenizer.save_pretrained(path)
+    llama(SHAPE, torch.float32).save_pretrained(path)
+    return path
+
+
+def spec(path: Path) -> dict[str, Any]:
+    return {
+        "model": {"path": str(path), "dtype": "float32"},
+        "task": {"name": "text-generation", "input": "messages"},
+        "engine": ENGINE,
+        "resources": {"cpus": 2},
+    }
+
+
+def body(request: Request) -> dict[str, Any]:
+    prompt, new = request
+    text = " ".join(f"w{token}" for token in prompt)
+    return {"model": "chat", "messages": [{"role": "user", "content": text}], "max_tokens": new, "stream": True}
+
+
+def alone(path: Path) -> float:
+    """Tokens a second of the engine in a process of its own, with as many texts at once as there are streams."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.serve_chat", str(path)], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    return float(done.stdout.splitlines()[-1])
+
+
+async def _stream(client: httpx.AsyncClient, url: str, request: Request) -> tuple[float, int]:
+    """(seconds to the first text, tokens)."""
+    started, first = time.perf_counter(), 0.0
+    async with client.stream("POST", url, json=body(request)) as response:
+        async for line in response.aiter_lines():
+            if line.startswith("data: {") and '"content":"w' in line and not first:
+                first = time.perf_counter() - started
+            if '"error"' in line:
+                sys.exit(line)
+    return first, request[1]
+
+
+async def _closed(url: str, asked: list[Request]) -> tuple[float, float]:
+    """(tokens a second, requests a second) with a fixed number of streams."""
+    waiting = list(asked)
+    async with httpx.AsyncClient(timeout=300) as client:
+        started = time.perf_counter()
+
+        async def one() -> None:
+            while waiting:
+                await _stream(client, url, waiting.pop(0))
+
+        await asyncio.gather(*(one() for _ in range(STREAMS)))
+        seconds = time.perf_counter() - started
+    return sum(new for _, new in asked) / seconds, len(asked) / seconds
+
+
+async def _open(url: str, asked: list[Request], per_s: float) -> list[float]:
+    """Seconds to the first text, of requests that arrive as in the trace, at a mean rate."""
+    gaps = arrivals(len(asked))
+    scale = len(asked) / per_s / sum(gaps)
+    async with httpx.AsyncClient(timeout=300) as client:
+        tasks = []
+        for request, gap in zip(asked, gaps, strict=True):
+            await asyncio.sleep(gap * scale)
+            tasks.append(asyncio.create_task(_stream(client, url, request)))
+        return [first for first, _ in await asyncio.gather(*tasks)]
+
+
+def arrivals(count: int) -> list[float]:
+    """Seconds between requests of the trace."""
+    with TRACE.open() as file:
+        stamps = [line["TIMESTAMP"][:26] for line in list(csv.DictReader(file))[: count + 1]]
+    times = [datetime.fromisoformat(stamp) for stamp in stamps]
+    return [(after - before).total_seconds() for before, after in itertools.pairwise(times)]
+
+
+def measure(url: str, path: Path) -> None:
+    asked = requests(NUM_REQUESTS)
+    asyncio.run(_closed(url, asked[:STREAMS]))
+    rates: dict[str, list[float]] = {"engine alone": [], "endpoint": []}
+    capacity: list[float] = []
+    for _ in range(ROUNDS):
+        rates["engine alone"].append(alone(path))
+        tokens, per_s = asyncio.run(_closed(url, asked))
+        rates["endpoint"].append(tokens)
+        capacity.append(per_s)
+    share = statistics.median(b / a for a, b in zip(*rates.values(), strict=True))
+    rows = [[name, f"{statistics.median(each):.0f}"] for name, each in rates.items()]
+    rows[0].append("1.00")
+    rows[1].append(f"{share:.2f}")
+    table(f"Chats, Llama of {SHAPE}, {STREAMS} streams", ["side", "tokens/s", "of the engine alone"], rows)
+    rows = []
+    for part in SHARES:
+        firsts = sorted(asyncio.run(_open(url, asked, part * statistics.median(capacity))))
+        rows.append([f"{part:.0%}", f"{firsts[len(firsts) // 2]:.2f}", f"{firsts[int(0.99 * len(firsts))]:.2f}"])
+    table("Time to the first text, arrivals of the trace", ["of capacity", "median s", "99 % s"], rows)
+
+
+def main(path: str) -> None:
+    """The engine alone; prints tokens a second. One text takes the place of another, as behind the endpoint."""
+    import numpy as np
+    import torch
+
+    from hfray.engines.continuous.engine import ContinuousEngine
+    from hfray.models.load import load_model
+    from hfray.spec.sections import ModelSpec
+    from hfray.tasks import TASKS
+    from hfray.types import Generated, GenerationParams, Item
+
+    torch.set_num_threads(2)
+    model = load_model(ModelSpec(path=path, dtype="float32"), TASKS["text-generation"])
+    engine = ContinuousEngine(model, max_running=STREAMS)
+    asked = requests(NUM_REQUESTS)
+    items = [
+        Item("causal", {"input_ids": np.array(prompt)}, Generated(), GenerationParams(max_new_tokens=new))
+        for prompt, new in asked
+    ]
+    engine.run(items[:STREAMS])
+    started = time.perf_counter()
+    engine.run(items)
+    seconds = time.perf_counter() - started
+    engine.close()
+    print(json.dumps(sum(new for _, new in asked) / seconds))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,227 @@
+"""Training, measured: how good what is trained becomes, on real data.
+
+    python benchmarks/train.py                everything, about an hour on two cores
+    python benchmarks/train.py banking tags   some sections: banking, tags, answers, words
+
+Each result is then scored by a job of its own, whose metric must be the one of the training to the last digit. Prints
+the Markdown of docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.measure import MODEL, run_job, run_sections, table
+from benchmarks.texts import DATA
+from benchmarks.trigram import loss as trigram_loss
+
+WORKERS = {"min": 2}
+SQUAD_TRAINED = 8_000
+VOCABULARY = 4_096
+SEQUENCE = 256
+
+
+def banking(folder: Path) -> None:
+    """Bank customers' questions into 77 intents, fully tuned and with LoRA."""
+    columns = {"columns": {"label": "category"}}
+    train = {"path": str(DATA / "banking77/train.csv"), **columns}
+    test = {"path": str(DATA / "banking77/test.csv"), **columns}
+    rows = []
+    for method, rate, epochs in (({"name": "full"}, 3e-4, 6), ({"name": "lora", "r": 16, "alpha": 32}, 2e-3, 5)):
+        name = f"banking-{method['name']}"
+        job = {
+            "task": {"name": "text-classification"}, "method": method, "input": {"train": train, "validation": test},
+            "trainer": trainer(rate, epochs, "accuracy"),
+        }  # fmt: skip
+        trained = learn(folder, name, job)
+        scored = score(folder, name, {"name": "text-classification"}, test, "label")
+        rows.append(cells(method["name"], "accuracy", trained, scored, "1/77 = 1.3 % by chance"))
+    show("banking77", rows)
+
+
+def tags(folder: Path) -> None:
+    """Entities of emerging kinds in noisy texts."""
+    for part in ("train", "dev", "test"):
+        write_jsonl(folder / f"wnut-{part}.jsonl", conll(DATA / f"wnut17/{part}.conll"))
+    task = {"name": "token-classification"}
+    paths = {part: {"path": str(folder / f"wnut-{part}.jsonl")} for part in ("train", "dev", "test")}
+    job = {
+        "task": task, "input": {"train": paths["train"], "validation": paths["dev"]},
+        "trainer": trainer(5e-4, 8, "f1"),
+    }  # fmt: skip
+    trained = learn(folder, "wnut", job)
+    scored = score(folder, "wnut", task, paths["dev"], "tags")
+    test = score(folder, "wnut", task, paths["test"], "tags", output="wnut-test")
+    show("wnut17", [cells("full", "f1", trained, scored, f"0 untrained; test {100 * test['f1']:.1f} %")])
+
+
+def answers(folder: Path) -> None:
+    """Spans of paragraphs that answer questions; the questions of other paragraphs than those learned from."""
+    questions = list(squad())
+    write_jsonl(folder / "squad-train.jsonl", questions[:SQUAD_TRAINED])
+    write_jsonl(folder / "squad-test.jsonl", questions[SQUAD_TRAINED:])
+    task = {"name": "question-answering"}
+    train, test = ({"path": str(folder / f"squad-{part}.jsonl")} for part in ("train", "test"))
+    job = {
+        "task": task, "input": {"train": train, "validation": test}, "mode": {"name": "windows", "stride": 64},
+        "max_length": 256, "trainer": trainer(3e-4, 3, "f1"),
+    }  # fmt: skip
+    trained = learn(folder, "squad", job)
+    scored = score(folder, "squad", task, test, "answers")
+    show("SQuAD", [cells("full", "f1", trained, scored, f"exact match {scored['exact_match']:.1f} %", percent=1)])
+
+
+def words(folder: Path) -> None:
+    """A small Llama from scratch on Shakespeare and Wikipedia, against a trigram model of the same tokens."""
+    texts = [*paragraphs(DATA / "tinyshakespeare/input.txt", "\n\n"), *paragraphs(DATA / "wikitext2_raw/wiki.test.raw")]
+    write_jsonl(folder / "words.jsonl", ({"text": text} for text in texts))
+    source = {"path": str(folder / "words.jsonl")}
+    tokenizer = folder / "words-tokenizer"
+    job(folder, {
+        "kind": "tokenize", "name": "words-tokenizer", "input": source, "output": {"path": str(tokenizer)},
+        "mode": {"name": "tokenizer", "algorithm": "byte-bpe", "vocab_size": VOCABULARY},
+    })  # fmt: skip
+    model = str(tokenizer / "tokenizer")
+    tokens = folder / "words-tokens"
+    job(folder, {
+        "kind": "tokenize", "name": "words-tokens", "model": {"path": model}, "input": source, "mode": "packed",
+        "max_length": SEQUENCE, "split": {"validation": 0.1, "seed": 0}, "output": {"path": str(tokens)},
+    })  # fmt: skip
+    found = learn(folder, "words", {
+        "task": {"name": "text-generation"},
+        "model": {
+            "path": model,
+            "config": {
+                "model_type": "llama", "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4,
+                "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": SEQUENCE,
+                "tie_word_embeddings": True,
+            },
+        },
+        "input": {"train": str(tokens), "validation": str(tokens)},
+        "trainer": trainer(2e-3, 6, "loss") | {"weight_decay": 0.1, "greater_is_better": False},
+    })  # fmt: skip
+    documents = {part: list(token_documents(tokens / "data" / part)) for part in ("train", "validation")}
+    trigram = trigram_loss(documents["train"], documents["validation"], VOCABULARY)
+    rows = [
+        [side, f"{nats:.3f}", f"{math.exp(nats):.0f}"]
+        for side, nats in (("trigram", trigram), ("Llama", found["loss"]))
+    ]
+    table("Shakespeare and Wikipedia", ["model", "validation loss, nats a token", "perplexity"], rows)
+
+
+# -- jobs
+
+
+def learn(folder: Path, name: str, changes: dict[str, Any]) -> dict[str, float]:
+    """A training job; the metrics of its best evaluation."""
+    report = job(folder, {
+        "kind": "train", "name": name, "model": {"path": MODEL}, "global_batch_size": 32, "workers": WORKERS,
+        "output": {"path": str(folder / name)}, **changes,
+    })  # fmt: skip
+    metric = changes["trainer"]["metric_for_best_model"]
+    evaluations = [each["metrics"] for each in report["training"]["evaluations"]]
+    best = min if metric == "loss" else max
+    return dict(best(evaluations, key=lambda each: each[metric]))
+
+
+def score(
+    folder: Path, name: str, task: dict[str, Any], source: dict[str, Any], label: str, *, output: str = ""
+) -> dict[str, float]:
+    report = job(folder, {
+        "kind": "score", "name": f"{name}-scored", "model": {"path": str(folder / name), "dtype": "float32"},
+        "task": task, "input": source, "metrics": {"label": label},
+        "output": {"path": str(folder / (output or f"{name}-scored"))},
+    })  # fmt: skip
+    return dict(report["metrics"])
+
+
+def job(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
+    return run_job(spec, folder)[0]
+
+
+def trainer(rate: float, epochs: int, metric: str) -> dict[str, Any]:
+    return {
+        "num_train_epochs": epochs, "learning_rate": rate, "warmup_steps": 0.1, "per_device_train_batch_size": 16,
+        "load_best_model_at_end": True, "metric_for_best_model": metric,
+    }  # fmt: skip
+
+
+# -- data
+
+
+def conll(path: Path) -> Iterator[dict[str, Any]]:
+    """Sentences: words and their tags, as token classification reads them."""
+    for block in path.read_text("utf-8").strip().split("\n\n"):
+        pairs = [line.split("\t") for line in block.splitlines() if line.strip()]
+        if pairs:
+            yield {"text": [word for word, _ in pairs], "tags": [tag for _, tag in pairs]}
+
+
+def squad() -> Iterator[dict[str, Any]]:
+    """In the order of the file, where the questions of a paragraph stand together."""
+    for article in json.loads((DATA / "squad_v1.1/dev-v1.1.json").read_text("utf-8"))["data"]:
+        for paragraph in article["paragraphs"]:
+            for question in paragraph["qas"]:
+                found = question["answers"]
+                yield {
+                    "question": question["question"],
+                    "context": paragraph["context"],
+                    "answers": {
+                        "text": [each["text"] for each in found],
+                        "answer_start": [each["answer_start"] for each in found],
+                    },
+                }
+
+
+def paragraphs(path: Path, between: str = "\n") -> list[str]:
+    return [each for each in path.read_text("utf-8").split(between) if each.strip()]
+
+
+def token_documents(folder: Path) -> Iterator[list[int]]:
+    """The documents in packed sequences: positions begin anew where one does."""
+    import pyarrow.parquet as pq
+
+    for part in sorted(folder.glob("*.parquet")):
+        for row in pq.read_table(part, columns=["input_ids", "position_ids"]).to_pylist():
+            document: list[int] = []
+            for token, position in zip(row["input_ids"], row["position_ids"], strict=True):
+                if position == 0 and document:
+                    yield document
+                    document = []
+                document.append(token)
+            yield document
+
+
+def write_jsonl(path: Path, rows: Any) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+# -- what is printed
+
+
+def cells(
+    side: str, metric: str, trained: dict[str, float], scored: dict[str, float], beside: str, *, percent: int = 100
+) -> list[str]:
+    """percent: what makes the metric one."""
+    same = "the same" if trained[metric] == scored[metric] else f"{scored[metric]!r}, not {trained[metric]!r}"
+    return [side, metric, f"{percent * trained[metric]:.1f} %", same, beside]
+
+
+def show(title: str, rows: list[list[str]]) -> None:
+    table(title, ["method", "metric", "at the best evaluation", "scored by a job of its own", "beside it"], rows)
+
+
+SECTIONS: dict[str, Callable[[Path], None]] = {
+    "banking": banking, "tags": tags, "answers": answers, "words": words,
+}  # fmt: skip
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        run_sections(SECTIONS, Path(folder))

@@ -1,0 +1,97 @@
+"""The process that the clients talk to: its own ASGI server on its own port. Knows uvicorn, sockets and its life in Ray
+Serve; routes are in `routes.py`.
+
+Ray Serve's HTTP proxies stay off: one process less on a request's way, no plain-text refusals, no open routes beside
+ours. Several gateways on one node share the port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import uuid
+from typing import Any
+
+from hfray.errors import SpecError
+from hfray.serving import access_log
+from hfray.serving.calls import HandleCalls
+from hfray.serving.directory import Directory
+from hfray.serving.front import Front
+from hfray.serving.keys import KeyRing
+from hfray.serving.leases import Leases
+from hfray.serving.meters import Meters, RayMeters
+from hfray.serving.routes import make_app
+from hfray.serving.wire import Wire
+from hfray.spec.endpoint import GatewaySpec
+
+BACKLOG = 2048
+KEEP_ALIVE_S = 75
+
+
+class Gateway:
+    """A replica of the gateway's deployment."""
+
+    async def __init__(self, spec: GatewaySpec, book: Any = None) -> None:  # type: ignore[misc]  # Serve awaits it
+        """book: the handle of the deployment that keeps the quotas of all gateways. Raises SpecError."""
+        import uvicorn
+
+        ring = None if spec.keys is None else KeyRing.load(spec.keys)
+        access_log.to_standard_output()
+        self._spec = spec
+        self._id = uuid.uuid4().hex[:12]
+        meters = RayMeters() if spec.metrics else Meters()
+        self._directory = Directory(lambda name: HandleCalls(name, self._id), waiting=meters.waiting)
+        await self._directory.start()
+        self._leases = None if book is None else Leases(book.lease.remote)
+        self._front = Front(self._directory, spec, leases=self._leases, meters=meters)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                make_app(self._front, ring),
+                http=Wire,
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                log_level="warning",
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=int(spec.drain_s),
+                backlog=BACKLOG,
+            )
+        )
+        serving = self._server.serve(sockets=[listen(spec.host, spec.port)])
+        self._task = asyncio.get_running_loop().create_task(serving)
+
+    async def check_health(self) -> None:
+        """Raises when the server has ended."""
+        if self._task.done():
+            raise RuntimeError("the gateway's HTTP server has ended")
+
+    async def __del__(self) -> None:
+        server = getattr(self, "_server", None)
+        if server is None:
+            return
+        self._front.draining = True
+        server.should_exit = True
+        await asyncio.wait([self._task], timeout=self._spec.drain_s)
+        if self._leases is not None:
+            await self._leases.close()
+        await self._directory.stop()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that several gateways may have at once. Raises SpecError for an address that is taken or not there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        found.bind((host, port))
+        found.listen(BACKLOG)
+        found.setblocking(False)
+    except OSError as error:
+        found.close()
+        raise SpecError(
+            f"gateway: {host}:{port} cannot be listened on ({error.strerror}); choose another port"
+        ) from None
+    return found

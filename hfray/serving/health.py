@@ -1,0 +1,89 @@
+"""Whether a model answers, truly: its thread is alive, its step is not stuck, its numbers are numbers. Knows an engine
+and a predictor; not Ray, not who asks.
+
+It is read beside the model's thread, never behind its queue: a forward pass that never ends must be noticed.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from hfray.engines.base import Engine
+from hfray.errors import EngineError, RowError
+from hfray.inference.predictor import Predictor
+from hfray.types import GenerationParams, Item
+
+NUM_BAD = 3
+"""So many answers in a row that are no finite numbers, and the model is asked itself, busy or not."""
+CANARY_TEXT = "hello"
+_OWN_FAULTS = ("NonFiniteOutput", "ModelFailure")
+
+
+class Health:
+    """Of one replica's model."""
+
+    def __init__(self, engine: Engine, predictor: Predictor, *, stuck_s: float) -> None:
+        """stuck_s: how long one step may take. Raises EngineError where the task takes no short input."""
+        self._engine = engine
+        self._predictor = predictor
+        self._stuck_s = stuck_s
+        self._num_bad = 0
+        self._canary = self._item()
+
+    def saw(self, results: Sequence[Any]) -> None:
+        """Told of every answer, so that a model that has begun to fail is asked."""
+        for result in results:
+            failed = isinstance(result, RowError) and result.type in _OWN_FAULTS
+            self._num_bad = self._num_bad + 1 if failed else 0
+
+    def check(self) -> None:
+        """Raises EngineError for a model that is dead, stuck or answers nonsense. Takes up to `stuck_s`."""
+        if not self._engine.alive:
+            raise EngineError("the model's thread has ended")
+        since = self._engine.stats.working_since
+        if since is not None:
+            working_s = time.monotonic() - since
+            if working_s > self._stuck_s:
+                raise EngineError(f"the model has worked at one step for {working_s:.0f} s")
+            if self._num_bad < NUM_BAD:
+                return
+        self.canary(self._stuck_s)
+
+    def canary(self, timeout_s: float) -> None:
+        """Lets the model compute one short input. Raises EngineError."""
+        try:
+            (output,) = self._engine.submit([self._canary]).result(timeout_s)
+        except TimeoutError:
+            raise EngineError(f"the model did not answer a short input within {timeout_s:.0f} s") from None
+        if isinstance(output, RowError):
+            raise EngineError(f"the model failed at a short input: {output.message}")
+        self._num_bad = 0
+
+    def _item(self) -> Item:
+        """The first item of a row that the task takes."""
+        task = self._predictor.task
+        row: dict[str, Any] = dict.fromkeys(task.columns, CANARY_TEXT)
+        if task.needs_images:
+            row["image"] = _image()
+        if "candidate_labels" in task.optional_columns:
+            row["candidate_labels"] = [CANARY_TEXT]
+        mask = getattr(task.processor.tokenizer, "mask_token", None)
+        if task.name == "fill-mask" and mask:
+            row["text"] = f"{CANARY_TEXT} {mask}"
+        (encoded,) = self._predictor.encode([row])
+        if isinstance(encoded, RowError):
+            raise EngineError(f"task {task.name} does not take the short input that its health is told by: {encoded}")
+        item = encoded.items[0]
+        return replace(item, generation=GenerationParams(max_new_tokens=1)) if item.generation is not None else item
+
+
+def _image() -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    return file.getvalue()

@@ -1,0 +1,84 @@
+"""The plain data between a gateway and the replicas of a model. Knows rows and results; not protocols, not HTTP,
+not Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hfray.errors import RowError
+from hfray.types import Result, Row
+
+Use = Literal["default", "chat"]
+"""Which of a replica's predictors: the endpoint's task, or a language model's chats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request."""
+
+    rows: tuple[Row, ...]
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the task that the request sets over the endpoint's own."""
+    use: Use = "default"
+    request_id: str = ""
+    salt: str = ""
+    """Keeps what one key's requests left in a cache from other keys' requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to one request."""
+
+    results: tuple[Result | RowError, ...]
+    """One per row, in order."""
+    num_tokens: int = 0
+    """Of the model's inputs."""
+    num_new_tokens: int = 0
+    """Generated."""
+    compute_s: float = 0.0
+    """From the replica's taking the request to its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one text of a stream has more than before."""
+
+    index: int
+    """Which text."""
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[tuple[str, str], ...] = ()
+    """(name, arguments as JSON) of calls that are complete."""
+    logprobs: tuple[Mapping[str, Any], ...] = ()
+    """As in detailed results, of the tokens since the last piece."""
+    num_new_tokens: int = 0
+    """Tokens since the last piece."""
+    token_ids: tuple[int, ...] = ()
+    finish: str | None = None
+    """Why the text ends with this piece: stop, length or tool_calls."""
+    num_tokens: int = 0
+    """Of the prompt; on the last piece."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a gateway must know of a model to speak for it."""
+
+    name: str
+    """The application's: what requests call the model."""
+    task: str
+    options: Mapping[str, Any]
+    """The endpoint's own task options."""
+    adapters: tuple[str, ...] = ()
+    has_chat: bool = False
+    streams: bool = False
+    """Whether its texts come token by token."""
+    labels: tuple[str, ...] = ()
+    max_length: int | None = None
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    """`LimitsSpec`."""
+    min_replicas: int = 1
+    created: int = 0
+    """Seconds since 1970, when it was deployed."""

@@ -1,0 +1,36 @@
+"""What a training worker fails of, told so that it is not tried again: what new workers would meet again. Knows
+exceptions only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hfray.engines.failures import is_out_of_memory
+from hfray.errors import EngineError, HfrayError, SpecError
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Raises EngineError for memory that is not enough, SpecError for a package that is not there. Anything else is the
+    loss of a worker or of a device, after which new workers may go on."""
+    try:
+        yield
+    except HfrayError:
+        raise
+    except ImportError as error:
+        raise SpecError(
+            f"trainer, model: what they ask for is not installed where the workers run ({_line(error)}); install it"
+        ) from error
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise EngineError(
+            "a worker is out of memory; use a smaller trainer.per_device_train_batch_size (global_batch_size stays), "
+            "trainer.activation_checkpointing: true or a higher stage as deepspeed; the same command then goes on from "
+            f"the last checkpoint ({_line(error)})"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

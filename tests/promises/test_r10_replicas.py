@@ -1,0 +1,207 @@
+"""R10, R11, R14 and the shape of issue 6: replicas die, versions roll, models fall ill and come and go, and clients see
+none of it. One `hfray serve` for all tests of this file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.models.support import save_decoder, save_model
+from tests.promises.endpoints import Endpoints, free_port, kill, listening, load
+
+pytestmark = pytest.mark.slow
+
+RATE_PER_S = 25
+
+
+@pytest.fixture(scope="module")
+def endpoints(tmp_path_factory: pytest.TempPathFactory, faults: Path) -> Iterator[Endpoints]:
+    folder = tmp_path_factory.mktemp("endpoints")
+    decoder = save_decoder(folder / "decoder", max_length=2048)
+    few = {"cpus": 0.1}
+    each = Endpoints(
+        folder,
+        faults,
+        free_port(),
+        models={
+            "weather": {
+                "model": {"path": str(save_model(folder / "weather")), "dtype": "float32"},
+                "task": {"name": "text-classification", "top_k": 3},
+                "replicas": 2,
+                "resources": few,
+                "health_timeout_s": 6,
+                "drain_s": 10,
+            },
+            "writer": {
+                "model": {"path": str(decoder), "dtype": "float32"},
+                "task": {"name": "text-generation", "max_new_tokens": 16},
+                "resources": few,
+                "drain_s": 10,
+            },
+        },
+    )
+    each.start()
+    yield each
+    assert each.close() == 0, each.text()
+    assert not each.tree()
+
+
+@pytest.fixture(autouse=True)
+def well(endpoints: Endpoints) -> Iterator[None]:
+    yield
+    for name in ("model", "model-pids"):
+        endpoints.fault(name, None)
+
+
+def ask(endpoints: Endpoints, text: str = "so warm today", name: str = "weather") -> httpx.Response:
+    return httpx.post(f"{endpoints.url}/models/{name}", json={"inputs": text}, timeout=30)
+
+
+def body(number: int) -> dict[str, Any]:
+    return {"inputs": f"text {number} " + "word " * (number % 7)}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "every_s"), [(15, 5), pytest.param(130, 15, marks=pytest.mark.chaos)], ids=["short", "long"]
+)
+def test_replicas_that_are_killed_under_load_are_not_seen(endpoints: Endpoints, seconds: float, every_s: float) -> None:
+    back_s = []
+    with load(f"{endpoints.url}/models/weather", body, RATE_PER_S) as seen:
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            victims = endpoints.replicas("weather")
+            endpoints.wait_until(lambda: len(endpoints.replicas("weather")) == 2, 60)
+            kill(victims[0])
+            killed = victims[0]
+            gone = endpoints.wait_until(lambda: killed not in endpoints.replicas("weather"), 10)  # noqa: B023
+            back_s.append(gone + endpoints.wait_until(lambda: len(endpoints.replicas("weather")) == 2, 60))
+            time.sleep(max(0.0, every_s - back_s[-1]))
+    print(f"{len(back_s)} kills, {seen.num} requests, {dict(seen.statuses)}, processes back after {back_s}")
+    assert seen.failed == 0, seen.bad
+    assert seen.num > 0.8 * seconds * RATE_PER_S
+
+
+def test_a_stream_that_is_cut_ends_with_an_error_event(endpoints: Endpoints) -> None:
+    request = {
+        "model": "writer", "prompt": "once upon", "max_tokens": 1900, "min_tokens": 1900, "stream": True,
+    }  # fmt: skip
+    lines = []
+    with httpx.stream("POST", f"{endpoints.url}/v1/completions", json=request, timeout=60) as response:
+        assert response.status_code == 200
+        for line in response.iter_lines():
+            if not line:
+                continue
+            lines.append(line)
+            if len(lines) == 3:
+                kill(endpoints.replicas("writer")[0])
+    assert '"error"' in lines[-1], lines[-1]
+    assert '"server_error"' in lines[-1]
+    assert "[DONE]" not in lines[-1]
+    endpoints.wait_until(lambda: ask(endpoints, "once", "writer").status_code == 200, 60)
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(5, marks=pytest.mark.chaos)])
+def test_versions_roll_under_load(endpoints: Endpoints, rounds: int) -> None:
+    model = endpoints.models["weather"]
+    url = f"{endpoints.url}/models/weather"
+    tops = []
+    with load(url, body, RATE_PER_S) as seen:
+        for number in range(rounds):
+            top_k = 1 + number % 3
+            before = set(endpoints.replicas("weather"))
+            endpoints.models["weather"] = model | {"task": {"name": "text-classification", "top_k": top_k}}
+            endpoints.apply()
+            endpoints.wait_until(lambda: not before & set(endpoints.replicas("weather")), 90)  # noqa: B023
+            endpoints.wait_until(lambda: len(ask(endpoints).json()[0]) == top_k, 20)  # noqa: B023
+            tops.append(top_k)
+    print(f"{rounds} redeploys, {seen.num} requests, {dict(seen.statuses)}")
+    assert seen.failed == 0, seen.bad
+    endpoints.models["weather"] = model
+    endpoints.apply()
+    endpoints.wait_until(lambda: len(ask(endpoints).json()[0]) == 3, 60)
+
+
+def test_a_bad_version_leaves_the_old_one_answering(endpoints: Endpoints, tmp_path: Path) -> None:
+    model = endpoints.models["weather"]
+    with load(f"{endpoints.url}/models/weather", body, RATE_PER_S) as seen:
+        endpoints.models["weather"] = model | {"model": {"path": str(tmp_path / "nothing")}}
+        endpoints.apply()
+        took_s = endpoints.wait_until(lambda: "failed  weather" in endpoints.text(), 60)
+        assert "nothing" in endpoints.text().rpartition("failed  weather")[2]
+        endpoints.models["weather"] = model | {"resources": {"cpus": 1000}}
+        endpoints.apply()
+        time.sleep(5)
+        assert ask(endpoints).status_code == 200
+        endpoints.models["weather"] = model
+        endpoints.apply()
+        endpoints.wait_until(lambda: len(endpoints.replicas("weather")) == 2, 60)
+    print(f"failed to deploy after {took_s:.0f} s, {seen.num} requests, {dict(seen.statuses)}")
+    assert seen.failed == 0, seen.bad
+
+
+def test_a_file_with_a_mistake_changes_nothing(endpoints: Endpoints) -> None:
+    good, pids = endpoints.path.read_text(), endpoints.replicas("weather")
+    endpoints.path.write_text(good.replace("text-classification", "text-classificatoin"))
+    assert endpoints.process is not None
+    import signal
+
+    endpoints.process.send_signal(signal.SIGHUP)
+    endpoints.wait_until(lambda: "did you mean text-classification?" in endpoints.text(), 20)
+    assert "the endpoints go on as they were" in endpoints.text()
+    endpoints.path.write_text(good)
+    assert endpoints.replicas("weather") == pids
+
+
+def test_models_come_and_go_and_the_others_keep_their_processes(endpoints: Endpoints, tmp_path: Path) -> None:
+    names = ("gateway", "weather", "writer")
+    endpoints.wait_until(lambda: len(endpoints.replicas("weather")) == 2, 60)
+    pids = {name: endpoints.replicas(name) for name in names}
+    endpoints.models["more"] = endpoints.models["weather"] | {
+        "model": {"path": str(save_model(tmp_path / "more", labels=("a", "b")))}, "replicas": 1,
+    }  # fmt: skip
+    endpoints.apply()
+    endpoints.wait_until(lambda: ask(endpoints, name="more").status_code == 200, 60)
+    del endpoints.models["more"]
+    endpoints.apply()
+    endpoints.wait_until(lambda: ask(endpoints, name="more").status_code == 404, 30)
+    assert {name: endpoints.replicas(name) for name in names} == pids
+
+
+@pytest.mark.parametrize("illness", ["nan", "stick", "die"])
+def test_health_tells_the_truth(endpoints: Endpoints, illness: str) -> None:
+    endpoints.wait_until(lambda: len(endpoints.replicas("weather")) == 2 and endpoints.ready(), 60)
+    pids = endpoints.replicas("weather")
+    endpoints.fault("model-pids", " ".join(map(str, pids)))
+    endpoints.fault("model", illness)
+    if illness == "stick":  # a model that sleeps in a forward pass must have one
+        import threading
+
+        for _ in range(4):
+            threading.Thread(target=lambda: ask(endpoints), daemon=True).start()
+    took_s = endpoints.wait_until(lambda: not set(pids) & set(endpoints.replicas("weather")), 40)
+    endpoints.wait_until(lambda: ask(endpoints).status_code == 200, 60)
+    endpoints.wait_until(endpoints.ready, 60)
+    print(f"{illness}: both replicas replaced after {took_s:.1f} s")
+
+
+def test_the_control_plane_may_die(endpoints: Endpoints) -> None:
+    (controller,) = endpoints.processes("ray::ServeController")
+    kill(controller)
+    with load(f"{endpoints.url}/models/weather", body, RATE_PER_S) as seen:
+        time.sleep(8)
+    assert seen.failed == 0, seen.bad
+    endpoints.wait_until(lambda: endpoints.processes("ray::ServeController") not in ([], [controller]), 60)
+
+
+def test_nothing_listens_to_other_machines(endpoints: Endpoints) -> None:
+    pids = {process.pid for process in endpoints.tree()}
+    open_to_all = {where for where in listening(pids) if where.startswith(("0.0.0.0:", "[::]:", "*:"))}
+    replicas = {pid for name in ("gateway", "weather", "writer") for pid in endpoints.replicas(name)}
+    internal = {where for where in listening(replicas) if where in open_to_all}
+    assert open_to_all == internal, "but for the port by which Ray Serve's replicas talk"
+    assert f"127.0.0.1:{endpoints.port}" in listening(set(endpoints.replicas("gateway")))

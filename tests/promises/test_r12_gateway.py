@@ -1,0 +1,194 @@
+"""R12, T3, T4 and what offline and online have in common: keys, quotas over several gateways, overload, models without
+a process, the same answers. One `hfray serve` for all tests of this file."""
+
+from __future__ import annotations
+
+import json
+import random
+import string
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from tests.models.support import save_model
+from tests.promises.endpoints import Endpoints, free_port, load
+from tests.promises.rig import REPOSITORY, environment
+
+pytestmark = pytest.mark.slow
+
+OPEN = ("/healthz", "/readyz", "/-/healthz")
+SLOW_S = 0.05
+CAPACITY_PER_S = 1 / SLOW_S
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Keys by id, and the path of their file."""
+    path = tmp_path_factory.mktemp("keys") / "keys.yaml"
+    made = {"path": str(path)}
+    for name, *options in (
+        ("all",),
+        ("weather", "--models", "weather"),
+        ("few", "--requests-per-minute", "30"),
+    ):
+        command = [sys.executable, "-m", "hfray.cli", "keys", "add", "--file", str(path), "--id", name, *options]
+        made[name] = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout.strip()
+    return made
+
+
+@pytest.fixture(scope="module")
+def endpoints(tmp_path_factory: pytest.TempPathFactory, faults: Path, keys: dict[str, str]) -> Iterator[Endpoints]:
+    folder = tmp_path_factory.mktemp("endpoints")
+    model = {"path": str(save_model(folder / "weather")), "dtype": "float32"}
+    shared = {"model": model, "task": {"name": "text-classification", "top_k": "all"}, "resources": {"cpus": 0.1}}
+    each = Endpoints(
+        folder,
+        faults,
+        free_port(),
+        gateway={"keys": keys["path"], "replicas": 2},
+        models={
+            "weather": shared,
+            "slow": shared
+            | {
+                "engine": {"name": "fake", "seconds_per_item": SLOW_S},
+                "limits": {"max_queued_requests": 40, "timeout_s": 20},
+            },
+            "idle": shared | {"replicas": {"min": 0, "max": 1, "downscale_delay_s": 2}},
+        },
+    )
+    each.start()
+    yield each
+    assert each.close() == 0, each.text()
+
+
+def client(endpoints: Endpoints, key: str | None) -> httpx.Client:
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    return httpx.Client(base_url=endpoints.url, headers=headers, timeout=60)
+
+
+def test_every_route_but_health_is_behind_the_keys(endpoints: Endpoints, keys: dict[str, str]) -> None:
+    dice = random.Random(0)
+    paths = ["/", "/v1/models", "/models/weather", "/v1/chat/completions", "/openapi.json", "/docs", "/metrics"]
+    paths += ["/-/routes", "/playground", "/v1/models/weather"]
+    paths += ["/" + "".join(dice.choices(string.ascii_letters + "/._-~", k=dice.randint(1, 30))) for _ in range(200)]
+    with client(endpoints, None) as nobody, client(endpoints, "hfray-" + "x" * 43) as stranger:
+        for path in paths:
+            for each in (nobody, stranger):
+                for method in ("GET", "POST"):
+                    assert each.request(method, path).status_code == 401, path
+        assert [nobody.get(path).status_code for path in OPEN] == [200, 200, 200]
+    with client(endpoints, keys["all"]) as known:
+        assert known.post("/models/weather", json={"inputs": "warm"}).status_code == 200
+
+
+def test_a_key_sees_its_own_models(endpoints: Endpoints, keys: dict[str, str]) -> None:
+    with client(endpoints, keys["weather"]) as known:
+        assert [each["id"] for each in known.get("/v1/models").json()["data"]] == ["weather"]
+        assert known.post("/models/slow", json={"inputs": "warm"}).status_code == 404
+        assert known.post("/models/weather", json={"inputs": "warm"}).status_code == 200
+
+
+def test_gateways_share_a_quota(endpoints: Endpoints, keys: dict[str, str]) -> None:
+    assert len(endpoints.replicas("gateway")) == 2
+    statuses: Counter[int] = Counter()
+    for _ in range(70):
+        with client(endpoints, keys["few"]) as fresh:  # a connection of its own, to either gateway
+            response = fresh.post("/models/weather", json={"inputs": "warm"})
+        statuses[response.status_code] += 1
+        if response.status_code == 429:
+            assert int(response.headers["retry-after"]) >= 1
+            assert response.json()["error_type"] == "overloaded"
+    print(dict(statuses))
+    assert set(statuses) == {200, 429}
+    assert 30 <= statuses[200] <= 36, "30 a minute, and what a minute's beginning allows"
+
+
+def test_overload_is_refused_quickly_and_honestly(endpoints: Endpoints, keys: dict[str, str]) -> None:
+    seconds = 8.0
+    pids = endpoints.replicas("gateway")
+    before = {pid: psutil.Process(pid).memory_info().rss for pid in pids}
+
+    def body(number: int) -> dict[str, Any]:
+        return {"inputs": f"text {number}"}
+
+    url = f"{endpoints.url}/models/slow"
+    with load(url, body, 10 * CAPACITY_PER_S, headers={"authorization": f"Bearer {keys['all']}"}) as seen:
+        time.sleep(seconds)
+    after = {pid: psutil.Process(pid).memory_info().rss for pid in pids}
+    print(f"{seen.num} requests, {dict(seen.statuses)}; 99 % of all within {seen.quantile_s(0.99):.1f} s")
+    assert set(seen.statuses) <= {"200", "503"}, seen.bad
+    assert seen.statuses["503"] > 0.2 * seen.num
+    assert seen.statuses["200"] > 0.3 * seconds * CAPACITY_PER_S
+    assert max(after[pid] - before[pid] for pid in pids) < 150 * 2**20
+    started = time.monotonic()
+    with client(endpoints, keys["all"]) as known:
+        while known.post("/models/slow", json={"inputs": "warm"}).status_code != 200:
+            assert time.monotonic() - started < 20
+            time.sleep(0.2)
+
+
+def test_a_model_without_a_process_starts_for_a_request_and_goes(endpoints: Endpoints, keys: dict[str, str]) -> None:
+    endpoints.wait_until(lambda: not endpoints.replicas("idle"), 60)
+    assert endpoints.ready(), "it can be started, so it counts as ready"
+    started = time.monotonic()
+    with client(endpoints, keys["all"]) as known:
+        assert known.post("/models/idle", json={"inputs": "warm"}).status_code == 200
+    print(f"from nothing to an answer in {time.monotonic() - started:.1f} s")
+    assert endpoints.replicas("idle")
+    endpoints.wait_until(lambda: not endpoints.replicas("idle"), 60)
+
+
+def test_offline_and_online_give_the_same_answers(endpoints: Endpoints, keys: dict[str, str], tmp_path: Path) -> None:
+    dice = random.Random(1)
+    letters = string.ascii_lowercase + "   "
+    texts = ["".join(dice.choices(letters, k=dice.randint(1, 120))).strip() or "a" for _ in range(500)]
+    source = tmp_path / "texts.jsonl"
+    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    spec = endpoints.models["weather"]
+    job = {
+        "kind": "score", "name": "same", "model": spec["model"], "task": spec["task"],
+        "input": {"path": str(source)}, "output": {"path": str(tmp_path / "out")},
+    }  # fmt: skip
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(job))
+    command = [sys.executable, "-m", "hfray.cli", "run", str(path), "--quiet"]
+    subprocess.run(command, check=True, env=environment(endpoints.faults), timeout=300)
+    offline = pq.read_table(tmp_path / "out" / "data").column("result").to_pylist()
+    online: list[Any] = []
+    with client(endpoints, keys["all"]) as known:
+        for start in range(0, 500, 50):
+            response = known.post("/models/weather", json={"inputs": texts[start : start + 50]})
+            online += response.json()
+    assert len(online) == 500
+    for one, other in zip(offline, online, strict=True):
+        assert [each["label"] for each in one] == [each["label"] for each in other]
+        scores = [[each["score"] for each in entries] for entries in (one, other)]
+        np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
+
+
+def test_no_log_has_a_key_or_a_text(endpoints: Endpoints, keys: dict[str, str]) -> None:
+    planted = "zebra-in-the-snow"
+    with client(endpoints, keys["all"]) as known:
+        assert known.post("/models/weather", json={"inputs": planted}).status_code == 200
+        assert known.post("/models/weather", json={"inputs": [planted, 7]}).status_code == 422
+        assert known.post(f"/models/{planted}", json={"inputs": "x"}).status_code == 404
+    raylet = next(process for process in endpoints.tree() if process.name() == "raylet")
+    (session,) = {each for each in raylet.cmdline() if each.startswith("--session_dir=")} or {""}
+    logs = Path(session.removeprefix("--session_dir=")) / "logs"
+    assert logs.is_dir()
+    secrets = [keys["all"], keys["weather"], keys["few"], planted]
+    for log in [*logs.rglob("*"), endpoints.log]:
+        if log.is_file() and log.stat().st_size < 50 * 2**20:
+            text = log.read_text(errors="replace")
+            assert not [each for each in secrets if each in text], log

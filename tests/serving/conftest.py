@@ -1,0 +1,21 @@
+"""The asserts of shared helpers explain themselves too, and hold under `python -O`; a gateway that tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.serving.site import Site
+
+pytest.register_assert_rewrite("tests.serving.front", "tests.serving.site")
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    from tests.serving.site import open_site
+
+    with open_site(tmp_path_factory.mktemp("site")) as found:
+        yield found

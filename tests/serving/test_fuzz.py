@@ -1,0 +1,154 @@
+"""Requests made from the gateway's own OpenAPI document, right ones and wrong ones, on a live port: promise R13."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import httpx
+import hypothesis
+import jsonschema
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase
+from hypothesis import strategies as st
+from PIL import Image
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from hfray.tasks.images import FORMATS
+from tests.serving.site import Site
+
+MAX_ANSWER_S = 5.0
+SEED = int(os.environ.get("HFRAY_FUZZ_SEED", "20260101"))
+CHECKS = [
+    not_a_server_error,
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+]
+SENTENCE = {"inputs": "a warm day"}
+
+
+def _image(kind: str, size: tuple[int, int]) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, (200, 30, 30)).save(file, kind)
+    return file.getvalue()
+
+
+def _damaged(data: bytes, cuts: tuple[int, int, int]) -> bytes:
+    start, length, byte = cuts
+    start %= len(data)
+    return data[:start] + bytes([byte]) * (length % 9) + data[start + length % 9 :]
+
+
+IMAGES = st.one_of(
+    st.sampled_from([_image(kind, size) for kind in FORMATS for size in ((1, 1), (7, 90), (64, 64))]),
+    st.builds(
+        _damaged, st.sampled_from([_image(kind, (9, 9)) for kind in FORMATS]), st.tuples(*[st.integers(0, 255)] * 3)
+    ),
+    st.binary(max_size=200),
+)
+for _type in (*(f"image/{kind.lower()}" for kind in FORMATS), "application/octet-stream"):
+    schemathesis.openapi.media_type(_type, IMAGES)
+
+
+def is_of_a_stream(document: dict[str, Any], case: Any, text: str) -> None:
+    """Every event fits the operation's schema of events, or is an error; the last is an error or [DONE]."""
+    content = document["paths"][case.operation.path]["post"]["responses"]["200"]["content"]["text/event-stream"]
+    schema = {**content["x-item-schema"], "components": document["components"]}
+    events = text.split("\n\n")
+    assert events.pop() == ""
+    values = [each.removeprefix("data: ") for each in events]
+    if values[-1] == "[DONE]":
+        values.pop()
+    else:
+        assert "error" in json.loads(values.pop())
+    for value in values:
+        jsonschema.validate(json.loads(value), schema)
+
+
+def fuzz(url: str, num_cases: int) -> Counter[tuple[str, int]]:
+    """About as many cases, shared out over the operations; their numbers by mode and status."""
+    document = httpx.get(f"{url}/openapi.json").json()
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    seen: Counter[tuple[str, int]] = Counter()
+    operations = [each.ok() for each in schema.get_all_operations()]
+    asking = [each for each in operations if each.method == "post"]
+    few = 5
+    num_cases += num_cases // 20  # where an operation has few different requests, no more of them are made
+    each_s = (num_cases - few * (len(operations) - len(asking))) // (2 * len(asking)) + 1
+    session = requests.Session()
+    for operation in operations:
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+            if operation not in asking and mode is GenerationMode.NEGATIVE and not operation.path_parameters:
+                continue
+            _fuzz_one(document, session, operation, mode, each_s if operation in asking else few, seen)
+    return seen
+
+
+def _fuzz_one(
+    document: dict[str, Any], session: requests.Session, operation: Any, mode: GenerationMode, num: int, seen: Any
+) -> None:
+    strategy = operation.as_strategy(generation_mode=mode)
+
+    @hypothesis.seed(SEED)
+    @hypothesis.settings(
+        max_examples=num,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+    )
+    @hypothesis.given(strategy)
+    def ask(case: Any) -> None:
+        begun = time.monotonic()
+        response = case.call(session=session)
+        took_s = time.monotonic() - begun
+        seen[(mode.value, response.status_code)] += 1
+        assert took_s < MAX_ANSWER_S, f"{case.as_curl_command()} took {took_s:.1f} s"
+        if response.headers["content-type"][0].startswith("text/event-stream"):
+            is_of_a_stream(document, case, response.content.decode())
+        else:
+            case.validate_response(response, checks=CHECKS)
+
+    begun = time.monotonic()
+    ask()
+    if os.environ.get("HFRAY_FUZZ_TIMES"):
+        print(operation.method, operation.path, mode.value, num, round(time.monotonic() - begun, 1), file=sys.stderr)
+
+
+def still_well(url: str, before: Any) -> None:
+    assert httpx.get(f"{url}/healthz").status_code == 200
+    assert httpx.get(f"{url}/readyz").status_code == 200
+    assert httpx.post(f"{url}/models/text-classification", json=SENTENCE).json() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "num_cases", [2_000, pytest.param(20_000, marks=pytest.mark.chaos)], ids=["2,000 cases", "20,000 cases"]
+)
+def test_any_request_gets_a_well_formed_answer(site: Site, num_cases: int, capsys: pytest.CaptureFixture[str]) -> None:
+    url = site.url
+    before = httpx.post(f"{url}/models/text-classification", json=SENTENCE).json()
+    seen = fuzz(url, num_cases)
+    still_well(url, before)
+    with capsys.disabled():
+        print(f"\nfuzz: {seen.total():,} cases, seed {SEED}: {dict(sorted(seen.items()))}")
+    assert seen.total() >= num_cases

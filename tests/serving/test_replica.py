@@ -1,0 +1,206 @@
+"""A model's process: what it answers is what the predictor answers, together or alone, at once or in pieces."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hfray.errors import EngineError, RowError
+from hfray.serving.messages import Ask, Piece
+from hfray.serving.replica import Replica
+from tests.models.support import save_decoder, save_model
+from tests.serving.office import replica_of
+
+TEXTS = ["a warm day", "b", "so very cold and windy up there", "hot"]
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+    replica, _ = replica_of(save_model(tmp_path_factory.mktemp("classifier")), "text-classification")
+    yield replica
+    replica.close()
+
+
+@pytest.fixture(scope="module")
+def decoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_decoder(tmp_path_factory.mktemp("decoder"))
+
+
+@pytest.fixture(scope="module")
+def decoder(decoder_folder: Path) -> Iterator[Replica]:
+    replica, card = replica_of(decoder_folder, {"name": "text-generation", "max_new_tokens": 12})
+    assert card.streams
+    assert card.has_chat
+    yield replica
+    replica.close()
+
+
+def ask(text: str, **changes: Any) -> Ask:
+    return Ask(({"text": text},), changes)
+
+
+def prompt(text: str, use: Any = "default", **changes: Any) -> Ask:
+    row: dict[str, Any] = {"prompt": text} if use == "default" else {"messages": [{"role": "user", "content": text}]}
+    return Ask((row,), {"details": True, **changes}, use)
+
+
+def test_requests_together_are_answered_as_alone(classifier: Replica) -> None:
+    alone = [asyncio.run(classifier.predict([ask(text)]))[0] for text in TEXTS]
+    together = asyncio.run(classifier.predict([ask(text) for text in TEXTS]))
+    for one, other in zip(alone, together, strict=True):
+        assert [each["label"] for each in one.results[0]] == [each["label"] for each in other.results[0]]
+        scores = [[each["score"] for each in reply.results[0]] for reply in (one, other)]
+        np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
+    assert all(reply.num_tokens > 2 for reply in together)
+    assert classifier.num_ongoing == 0
+
+
+def test_each_request_has_its_own_options(classifier: Replica) -> None:
+    one, two, bad = asyncio.run(classifier.predict([ask("warm", top_k=1), ask("warm", top_k=2), ask("warm", top_k=-5)]))
+    assert (len(one.results[0]), len(two.results[0])) == (1, 2)
+    error = bad.results[0]
+    assert isinstance(error, RowError)
+    assert error.type == "InvalidRequest"
+    assert error.message.startswith("top_k: ")
+
+
+def test_a_bad_row_is_an_error_beside_good_ones(classifier: Replica) -> None:
+    good, bad = asyncio.run(classifier.predict([ask("warm"), Ask(({"text": None}, {"text": "hot"}))]))
+    assert isinstance(good.results[0], list)
+    assert isinstance(bad.results[0], RowError)
+    assert isinstance(bad.results[1], list)
+
+
+async def pieces_of(replica: Replica, request: Ask) -> list[Piece]:
+    return [piece async for each in replica.stream(request) for piece in each]
+
+
+@pytest.mark.parametrize("use", ["default", "chat"])
+@pytest.mark.parametrize("changes", [{}, {"temperature": 1.0, "seed": 5}, {"stop": ["a", "b", "c"]}, {"logprobs": 2}])
+def test_a_stream_is_the_answer_in_pieces(decoder: Replica, use: Any, changes: dict[str, Any]) -> None:
+    request = prompt("hello there", use, **changes)
+    (reply,) = asyncio.run(decoder.predict([request]))
+    whole = reply.results[0]
+    pieces = asyncio.run(pieces_of(decoder, request))
+    assert "".join(piece.text for piece in pieces) == whole["text"]
+    assert [piece.finish for piece in pieces if piece.finish] == [whole["finish"]]
+    assert sum(piece.num_new_tokens for piece in pieces) == whole["completion_tokens"] == reply.num_new_tokens
+    assert pieces[-1].num_tokens == whole["prompt_tokens"] == reply.num_tokens
+    scores = [score for piece in pieces for score in piece.logprobs]
+    assert [score["token"] for score in scores] == [score["token"] for score in whole["logprobs"] or ()]
+
+
+def test_several_texts_of_one_request_stream_at_once(decoder: Replica) -> None:
+    request = prompt("hello", temperature=1.0, seed=3, num_return_sequences=3)
+    (reply,) = asyncio.run(decoder.predict([request]))
+    pieces = asyncio.run(pieces_of(decoder, request))
+    texts = ["".join(piece.text for piece in pieces if piece.index == index) for index in range(3)]
+    assert texts == [each["text"] for each in reply.results[0]]
+    assert len(set(texts)) == 3
+
+
+def test_many_streams_send_fewer_messages_each(decoder: Replica) -> None:
+    async def count(num_streams: int) -> float:
+        async def one(number: int) -> int:
+            return len(
+                [1 async for _ in decoder.stream(prompt(f"hello {number}", max_new_tokens=40, min_new_tokens=40))]
+            )
+
+        counts = await asyncio.gather(*(one(number) for number in range(num_streams)))
+        return sum(counts) / num_streams
+
+    assert asyncio.run(count(24)) < 0.7 * asyncio.run(count(1))
+
+
+def test_a_stream_that_nobody_reads_leaves_the_engine(decoder: Replica) -> None:
+    async def body() -> None:
+        stream = decoder.stream(prompt("hello", max_new_tokens=200, min_new_tokens=200))
+        await anext(stream)
+        await stream.aclose()  # type: ignore[attr-defined]
+        for _ in range(500):
+            if not decoder.engine.scheduler.running and not decoder.engine.scheduler.waiting:  # type: ignore[attr-defined]
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("the text is generated for nobody")
+
+    asyncio.run(body())
+    assert decoder.num_ongoing == 0
+
+
+def test_a_request_that_gives_up_leaves_the_engine(decoder: Replica) -> None:
+    async def body() -> None:
+        task = asyncio.ensure_future(decoder.predict([prompt("hello", max_new_tokens=200, min_new_tokens=200)]))
+        before = decoder.engine.stats.generated_tokens
+        while decoder.engine.stats.generated_tokens == before:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        for _ in range(500):
+            if not decoder.engine.scheduler.running:  # type: ignore[attr-defined]
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("the text is generated for nobody")
+
+    asyncio.run(body())
+
+
+def test_a_chat_without_a_template_is_refused(tmp_path: Path) -> None:
+    replica, card = replica_of(save_decoder(tmp_path, chat_template=""), "text-generation")
+    (reply,) = asyncio.run(replica.predict([prompt("hello", "chat")]))
+    replica.close()
+    assert not card.has_chat
+    assert isinstance(reply.results[0], RowError)
+    assert reply.results[0].type == "NoChat"
+
+
+def test_a_stream_of_a_bad_request_is_an_error(decoder: Replica) -> None:
+    with pytest.raises(RowError, match="max_new_tokens"):
+        asyncio.run(pieces_of(decoder, prompt("hello", max_new_tokens=100_000)))
+
+
+def test_health_is_the_models(classifier: Replica, decoder: Replica) -> None:
+    classifier.health.check()
+    decoder.health.check()
+
+
+def test_a_dead_model_is_ill(tmp_path: Path) -> None:
+    replica, _ = replica_of(save_model(tmp_path), "text-classification")
+    replica.close()
+    with pytest.raises(EngineError, match="has ended"):
+        replica.health.check()
+
+
+def test_a_model_that_answers_nan_is_ill(tmp_path: Path) -> None:
+    replica, _ = replica_of(save_model(tmp_path), "text-classification")
+    parameter = next(replica.engine._loaded.model.parameters())  # type: ignore[attr-defined]
+    parameter.data.fill_(float("nan"))
+    (reply,) = asyncio.run(replica.predict([ask("warm")]))
+    assert isinstance(reply.results[0], RowError)
+    assert reply.results[0].type == "NonFiniteOutput"
+    with pytest.raises(EngineError, match="short input"):
+        replica.health.check()
+    replica.close()
+
+
+def test_a_model_that_is_stuck_is_ill(tmp_path: Path) -> None:
+    replica, _ = replica_of(save_model(tmp_path), "text-classification", health_timeout_s=0.2)
+    import threading
+
+    free = threading.Event()
+    model = replica.engine._loaded.model  # type: ignore[attr-defined]
+    model.register_forward_pre_hook(lambda *arguments: free.wait(30) and None)
+
+    async def body() -> None:
+        task = asyncio.ensure_future(replica.predict([ask("warm")]))
+        await asyncio.sleep(0.4)
+        with pytest.raises(EngineError, match=r"worked at one step for|did not answer"):
+            replica.health.check()
+        free.set()
+        await task
+
+    asyncio.run(body())
+    replica.close()
