@@ -1,4 +1,4 @@
-"""Text generation side by side on this machine: `python benchmarks/generate.py [engines]`. Prints tables in Markdown.
+"""Text generation side by side on this machine: `python benchmarks/generate.py [SECTION ...]`. Prints Markdown.
 
 Section `engines`, tokens per second of the same random Llama over the same requests, all known from the start:
 
@@ -9,82 +9,50 @@ Section `engines`, tokens per second of the same random Llama over the same requ
 
 Every request generates exactly as many tokens as its line in the Azure trace says, scaled down; tokens that a static
 batch generates beyond a request's length do not count. Sides run in turn, on the same cores, in one process.
+
+Sections `decode` and `late` are in generate_steps.py, `served` (endpoints, against `transformers serve`) in
+generate_served.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
-from transformers import ContinuousBatchingConfig, GenerationConfig, LlamaConfig
+from transformers import ContinuousBatchingConfig, GenerationConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.measure import ROOT, ROUNDS, headline, ratio, table
+from benchmarks.generate_models import LONGEST, SCALE, SHAPES, Request, in_four_bits, item_of, llama, requests
+from benchmarks.generate_served import served
+from benchmarks.generate_steps import decode, late
+from benchmarks.measure import ROUNDS, headline, ratio, table
 from hfray.engines.continuous.engine import ContinuousEngine
-from hfray.types import Generated, GenerationParams, Item
 
-TRACE = ROOT.parent / "shared" / "data" / "azure_llm_trace" / "AzureLLMInferenceTrace_conv.csv"
-SHAPES = {
-    "28 M": {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 6, "num_attention_heads": 8},
-    "160 M": {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 10, "num_attention_heads": 16},
-}
-VOCABULARY = 16_000
-SCALE = 8
-LONGEST = 512
 STATIC_BATCH = 8
 ONE_BY_ONE_SHARE = 4  # of the requests a quarter: it is slow, and its rate does not depend on how many they are
-Request = tuple[list[int], int]
-
-
-def llama(shape: str, dtype: torch.dtype) -> Any:
-    """Random weights; no end-of-sequence token, so that lengths are the trace's."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        **SHAPES[shape], vocab_size=VOCABULARY, max_position_embeddings=4096, tie_word_embeddings=True,
-        pad_token_id=0, eos_token_id=None, bos_token_id=None,
-    )  # fmt: skip
-    return transformers.LlamaForCausalLM(config).to(dtype).eval()
-
-
-def requests(count: int, *, skip: int = 0) -> list[Request]:
-    """(prompt, number of new tokens) of consecutive lines of the trace."""
-    generator = np.random.default_rng(skip)
-    found: list[Request] = []
-    with TRACE.open() as file:
-        for line in list(csv.DictReader(file))[skip : skip + count]:
-            length = min(LONGEST, max(4, int(line["ContextTokens"]) // SCALE))
-            new = min(LONGEST, max(2, int(line["GeneratedTokens"]) // SCALE))
-            found.append((generator.integers(1, VOCABULARY, length).tolist(), new))
-    return found
 
 
 def continuous(model: Any, asked: Sequence[Request], **settings: Any) -> float:
     engine = ContinuousEngine(SimpleNamespace(model=model, device=torch.device("cpu"), adapters=None), **settings)  # type: ignore[arg-type]
     try:
-        engine.run([_item(asked[0])])
+        engine.run([item_of(asked[0])])
         started = time.perf_counter()
-        outputs = engine.run([_item(each) for each in asked])
+        outputs = engine.run([item_of(each) for each in asked])
         seconds = time.perf_counter() - started
     finally:
         engine.close()
     assert [len(output["tokens"]) for output in outputs] == [new for _, new in asked]  # type: ignore[index]
     return sum(new for _, new in asked) / seconds
-
-
-def _item(request: Request) -> Item:
-    prompt, new = request
-    return Item("causal", {"input_ids": np.array(prompt)}, Generated(), GenerationParams(max_new_tokens=new))
 
 
 def static_batches(model: Any, asked: Sequence[Request], size: int = STATIC_BATCH) -> float:
@@ -135,38 +103,52 @@ SIDES: dict[str, Callable[[Any, Sequence[Request]], float]] = {
 }
 
 
-def engines(shapes: Sequence[str], count: int, dtypes: Sequence[torch.dtype]) -> None:
+def engines(shapes: Sequence[str], count: int, dtypes: Sequence[str], folder: Path) -> None:
     rows = []
     for shape in shapes:
         for dtype in dtypes:
-            model = llama(shape, dtype)
+            model = in_four_bits(shape, folder) if dtype == "nf4" else llama(shape, getattr(torch, dtype))
             rates: dict[str, list[float]] = {name: [] for name in SIDES}
             for number in range(ROUNDS):
                 asked = requests(count, skip=number * count)
                 for name, side in SIDES.items():
                     rates[name].append(side(model, asked))
             ours = rates["continuous"]
-            label = f"{shape}, {str(dtype).removeprefix('torch.')}"
             for name, found in rates.items():
                 times = "" if name == "continuous" else f"{ratio(ours, found):.1f}x"
-                rows.append([f"{label}: {name}", f"{statistics.median(found):.0f}", times])
+                rows.append([f"{shape}, {dtype}: {name}", f"{statistics.median(found):.0f}", times])
     title = f"{count} requests of the trace, lengths / {SCALE}"
     table(title, ["side", "tokens/s", "continuous is faster by"], rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("section", nargs="?", choices=["engines"], default="engines")
-    parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=["28 M"])
+    sections = ["engines", "decode", "late", "served"]
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(sections))
+    parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     parser.add_argument("--requests", type=int, default=96)
-    parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"])
+    parser.add_argument("--dtypes", nargs="+", choices=["bfloat16", "float32", "nf4"], default=["bfloat16", "nf4"])
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args()
+    for name in asked.sections:
+        if name not in sections:
+            parser.error(f"there is no section {name}; there are {', '.join(sections)}")
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(asked.threads)
     headline()
     print(f"{asked.threads} threads.\n")
-    engines(asked.shapes, asked.requests, [getattr(torch, name) for name in asked.dtypes])
+    whole = [getattr(torch, name) for name in asked.dtypes if name != "nf4"]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name in asked.sections or sections:
+            if name == "engines":
+                engines(asked.shapes, asked.requests, asked.dtypes, folder)
+            elif name == "decode":
+                decode(asked.shapes, whole)
+            elif name == "late":
+                late(asked.shapes[0], whole[0])
+            else:
+                served(folder)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import serve_chat
+from benchmarks.generate_models import save
 from benchmarks.measure import MODEL, ROOT, ROUNDS, run_sections, table
 from benchmarks.texts import DATA
 
@@ -106,7 +107,7 @@ def ways(folder: Path) -> None:
 
 def chat(folder: Path) -> None:
     """Streams of a language model, against its engine alone."""
-    path = serve_chat.save(folder)
+    path = save(serve_chat.SHAPE, folder / "chat")
     with endpoints(folder, {"chat": serve_chat.spec(path)}):
         serve_chat.measure(f"http://127.0.0.1:{PORT}/v1/chat/completions", path)
 

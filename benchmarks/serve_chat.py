@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.generate import TRACE, VOCABULARY, Request, llama, requests
+from benchmarks.generate_models import TRACE, Request, item_of, requests
 from benchmarks.measure import ROOT, ROUNDS, table
 
 SHAPE = "28 M"
@@ -24,24 +24,6 @@ STREAMS = 8
 NUM_REQUESTS = 64
 SHARES = (0.5, 0.8, 1.0)
 ENGINE = {"name": "continuous", "max_running": STREAMS}
-TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
-
-
-def save(folder: Path) -> Path:
-    """A random Llama whose words are its tokens."""
-    path = folder / "chat"
-    if path.exists():
-        return path
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = Tokenizer(models.WordLevel({f"w{number}": number for number in range(VOCABULARY)}, unk_token="w0"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0", chat_template=TEMPLATE)
-    tokenizer.save_pretrained(path)
-    llama(SHAPE, torch.float32).save_pretrained(path)
-    return path
 
 
 def spec(path: Path) -> dict[str, Any]:
@@ -53,10 +35,10 @@ def spec(path: Path) -> dict[str, Any]:
     }
 
 
-def body(request: Request) -> dict[str, Any]:
+def body(request: Request, model: str) -> dict[str, Any]:
     prompt, new = request
     text = " ".join(f"w{token}" for token in prompt)
-    return {"model": "chat", "messages": [{"role": "user", "content": text}], "max_tokens": new, "stream": True}
+    return {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": new, "stream": True}
 
 
 def alone(path: Path) -> float:
@@ -67,19 +49,23 @@ def alone(path: Path) -> float:
     return float(done.stdout.splitlines()[-1])
 
 
-async def _stream(client: httpx.AsyncClient, url: str, request: Request) -> tuple[float, int]:
+async def _stream(client: httpx.AsyncClient, url: str, request: Request, model: str) -> tuple[float, int]:
     """(seconds to the first text, tokens)."""
     started, first = time.perf_counter(), 0.0
-    async with client.stream("POST", url, json=body(request)) as response:
+    async with client.stream("POST", url, json=body(request, model)) as response:
+        if response.status_code != 200:
+            sys.exit(f"{url} answers {response.status_code}: {(await response.aread()).decode()}")
         async for line in response.aiter_lines():
             if line.startswith("data: {") and '"content":"w' in line and not first:
                 first = time.perf_counter() - started
             if '"error"' in line:
                 sys.exit(line)
+    if not first:
+        sys.exit(f"{url} ended a stream without a text")
     return first, request[1]
 
 
-async def _closed(url: str, asked: list[Request]) -> tuple[float, float]:
+async def closed(url: str, asked: list[Request], model: str = "chat") -> tuple[float, float]:
     """(tokens a second, requests a second) with a fixed number of streams."""
     waiting = list(asked)
     async with httpx.AsyncClient(timeout=300) as client:
@@ -87,7 +73,7 @@ async def _closed(url: str, asked: list[Request]) -> tuple[float, float]:
 
         async def one() -> None:
             while waiting:
-                await _stream(client, url, waiting.pop(0))
+                await _stream(client, url, waiting.pop(0), model)
 
         await asyncio.gather(*(one() for _ in range(STREAMS)))
         seconds = time.perf_counter() - started
@@ -102,7 +88,7 @@ async def _open(url: str, asked: list[Request], per_s: float) -> list[float]:
         tasks = []
         for request, gap in zip(asked, gaps, strict=True):
             await asyncio.sleep(gap * scale)
-            tasks.append(asyncio.create_task(_stream(client, url, request)))
+            tasks.append(asyncio.create_task(_stream(client, url, request, "chat")))
         return [first for first, _ in await asyncio.gather(*tasks)]
 
 
@@ -116,12 +102,12 @@ def arrivals(count: int) -> list[float]:
 
 def measure(url: str, path: Path) -> None:
     asked = requests(NUM_REQUESTS)
-    asyncio.run(_closed(url, asked[:STREAMS]))
+    asyncio.run(closed(url, asked[:STREAMS]))
     rates: dict[str, list[float]] = {"engine alone": [], "endpoint": []}
     capacity: list[float] = []
     for _ in range(ROUNDS):
         rates["engine alone"].append(alone(path))
-        tokens, per_s = asyncio.run(_closed(url, asked))
+        tokens, per_s = asyncio.run(closed(url, asked))
         rates["endpoint"].append(tokens)
         capacity.append(per_s)
     share = statistics.median(b / a for a, b in zip(*rates.values(), strict=True))
@@ -138,23 +124,18 @@ def measure(url: str, path: Path) -> None:
 
 def main(path: str) -> None:
     """The engine alone; prints tokens a second. One text takes the place of another, as behind the endpoint."""
-    import numpy as np
     import torch
 
     from hfray.engines.continuous.engine import ContinuousEngine
     from hfray.models.load import load_model
     from hfray.spec.sections import ModelSpec
     from hfray.tasks import TASKS
-    from hfray.types import Generated, GenerationParams, Item
 
     torch.set_num_threads(2)
     model = load_model(ModelSpec(path=path, dtype="float32"), TASKS["text-generation"])
     engine = ContinuousEngine(model, max_running=STREAMS)
     asked = requests(NUM_REQUESTS)
-    items = [
-        Item("causal", {"input_ids": np.array(prompt)}, Generated(), GenerationParams(max_new_tokens=new))
-        for prompt, new in asked
-    ]
+    items = [item_of(each) for each in asked]
     engine.run(items[:STREAMS])
     started = time.perf_counter()
     engine.run(items)

@@ -1,7 +1,8 @@
-"""Training, measured: how good what is trained becomes, on real data.
+"""Training, measured: how good what is trained becomes, on real data; how fast, and what it takes.
 
-    python benchmarks/train.py                everything, about an hour on two cores
-    python benchmarks/train.py banking tags   some sections: banking, tags, answers, words
+    python benchmarks/train.py                everything, about two hours on two cores
+    python benchmarks/train.py banking tags   some sections: banking, tags, answers, words; and those of
+                                              benchmarks/train_speed.py: packed, step, workers, memory, zero
 
 Each result is then scored by a job of its own, whose metric must be the one of the training to the last digit. Prints
 the Markdown of docs/benchmarks.md.
@@ -9,17 +10,18 @@ the Markdown of docs/benchmarks.md.
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.measure import MODEL, run_job, run_sections, table
 from benchmarks.texts import DATA
+from benchmarks.train_data import conll, paragraphs, squad, token_documents, write_rows
+from benchmarks.train_speed import SPEED
 from benchmarks.trigram import loss as trigram_loss
 
 WORKERS = {"min": 2}
@@ -49,7 +51,7 @@ def banking(folder: Path) -> None:
 def tags(folder: Path) -> None:
     """Entities of emerging kinds in noisy texts."""
     for part in ("train", "dev", "test"):
-        write_jsonl(folder / f"wnut-{part}.jsonl", conll(DATA / f"wnut17/{part}.conll"))
+        write_rows(folder / f"wnut-{part}.jsonl", conll(DATA / f"wnut17/{part}.conll"))
     task = {"name": "token-classification"}
     paths = {part: {"path": str(folder / f"wnut-{part}.jsonl")} for part in ("train", "dev", "test")}
     job = {
@@ -65,8 +67,8 @@ def tags(folder: Path) -> None:
 def answers(folder: Path) -> None:
     """Spans of paragraphs that answer questions; the questions of other paragraphs than those learned from."""
     questions = list(squad())
-    write_jsonl(folder / "squad-train.jsonl", questions[:SQUAD_TRAINED])
-    write_jsonl(folder / "squad-test.jsonl", questions[SQUAD_TRAINED:])
+    write_rows(folder / "squad-train.jsonl", questions[:SQUAD_TRAINED])
+    write_rows(folder / "squad-test.jsonl", questions[SQUAD_TRAINED:])
     task = {"name": "question-answering"}
     train, test = ({"path": str(folder / f"squad-{part}.jsonl")} for part in ("train", "test"))
     job = {
@@ -81,7 +83,7 @@ def answers(folder: Path) -> None:
 def words(folder: Path) -> None:
     """A small Llama from scratch on Shakespeare and Wikipedia, against a trigram model of the same tokens."""
     texts = [*paragraphs(DATA / "tinyshakespeare/input.txt", "\n\n"), *paragraphs(DATA / "wikitext2_raw/wiki.test.raw")]
-    write_jsonl(folder / "words.jsonl", ({"text": text} for text in texts))
+    write_rows(folder / "words.jsonl", ({"text": text} for text in texts))
     source = {"path": str(folder / "words.jsonl")}
     tokenizer = folder / "words-tokenizer"
     job(folder, {
@@ -153,56 +155,6 @@ def trainer(rate: float, epochs: int, metric: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-# -- data
-
-
-def conll(path: Path) -> Iterator[dict[str, Any]]:
-    """Sentences: words and their tags, as token classification reads them."""
-    for block in path.read_text("utf-8").strip().split("\n\n"):
-        pairs = [line.split("\t") for line in block.splitlines() if line.strip()]
-        if pairs:
-            yield {"text": [word for word, _ in pairs], "tags": [tag for _, tag in pairs]}
-
-
-def squad() -> Iterator[dict[str, Any]]:
-    """In the order of the file, where the questions of a paragraph stand together."""
-    for article in json.loads((DATA / "squad_v1.1/dev-v1.1.json").read_text("utf-8"))["data"]:
-        for paragraph in article["paragraphs"]:
-            for question in paragraph["qas"]:
-                found = question["answers"]
-                yield {
-                    "question": question["question"],
-                    "context": paragraph["context"],
-                    "answers": {
-                        "text": [each["text"] for each in found],
-                        "answer_start": [each["answer_start"] for each in found],
-                    },
-                }
-
-
-def paragraphs(path: Path, between: str = "\n") -> list[str]:
-    return [each for each in path.read_text("utf-8").split(between) if each.strip()]
-
-
-def token_documents(folder: Path) -> Iterator[list[int]]:
-    """The documents in packed sequences: positions begin anew where one does."""
-    import pyarrow.parquet as pq
-
-    for part in sorted(folder.glob("*.parquet")):
-        for row in pq.read_table(part, columns=["input_ids", "position_ids"]).to_pylist():
-            document: list[int] = []
-            for token, position in zip(row["input_ids"], row["position_ids"], strict=True):
-                if position == 0 and document:
-                    yield document
-                    document = []
-                document.append(token)
-            yield document
-
-
-def write_jsonl(path: Path, rows: Any) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
 # -- what is printed
 
 
@@ -219,7 +171,7 @@ def show(title: str, rows: list[list[str]]) -> None:
 
 
 SECTIONS: dict[str, Callable[[Path], None]] = {
-    "banking": banking, "tags": tags, "answers": answers, "words": words,
+    "banking": banking, "tags": tags, "answers": answers, "words": words, **SPEED,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -40,15 +40,12 @@ class Head:
     @contextmanager
     def node(self, cpus: int = 1) -> Iterator[subprocess.Popen[bytes]]:
         """One more, which has joined when this is entered; it may be killed with all its processes (`end_all`)."""
-        known = len(self.nodes())
-        command = [
-            _ray(), "start", f"--address=127.0.0.1:{self.port}", "--block", f"--num-cpus={cpus}",
-            f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=150000000",
-        ]  # fmt: skip
-        quiet = subprocess.DEVNULL
-        process = subprocess.Popen(command, env=self.env, stdout=quiet, stderr=quiet)
+        known = {each["node_id"] for each in self.nodes()}  # also one that was killed and is not missed yet
+        command = [sys.executable, "-m", "tests.promises.join", f"127.0.0.1:{self.port}", str(cpus), str(free_port())]
+        with (self.home / "nodes.log").open("a") as log:
+            process = subprocess.Popen(command, env=self.env, cwd=REPOSITORY, stdout=log, stderr=log)
         try:
-            wait_for(lambda: len(self.nodes()) > known, process)
+            wait_for(lambda: {each["node_id"] for each in self.nodes()} - known, process)
             yield process
         finally:
             end_all(process)
