@@ -13,6 +13,8 @@ from hfray.errors import SpecError
 ONGOING = frozenset({"PENDING", "RUNNING"})
 SUCCEEDED = "SUCCEEDED"
 _ID = re.compile(r"([0-9a-f]{12})-([1-9][0-9]*)")
+_INSTALLER = "ERROR:"
+"""How a line of pip's begins that says what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def attempts_in(details: Iterable[Any]) -> list[Attempt]:
         found.append(
             Attempt(
                 each.submission_id, match[1], int(match[2]), each.status.value,
-                each.message or "", each.driver_exit_code, _seconds(each.start_time), _seconds(each.end_time),
+                why_ended(each.message), each.driver_exit_code, _seconds(each.start_time), _seconds(each.end_time),
                 dict(each.metadata),
             )
         )  # fmt: skip
@@ -81,6 +83,15 @@ def find(attempts: Sequence[Attempt], wanted: str) -> Attempt:
         raise SpecError(f"{wanted}: several jobs are meant: {several}; give the id of one")
     last = last_of(meant, next(iter(jobs)))
     return exact[0] if exact or last is None else last
+
+
+def why_ended(message: str | None) -> str:
+    """What Ray says of a job that ended. Of packages that could not be installed only what the installer said: around
+    it stands Ray's traceback."""
+    said = [line.strip() for line in (message or "").splitlines() if line.strip().startswith(_INSTALLER)]
+    if said:
+        return f"the packages cannot be installed there: {said[-1].removeprefix(_INSTALLER).strip()}"
+    return message or ""
 
 
 def _seconds(milliseconds: int | None) -> float | None:

@@ -21,7 +21,7 @@ from hfray.errors import DataError, EngineError, SpecError
 from hfray.kinds.dashboard import UnreachableError, told
 from hfray.spec.fields import fingerprint
 from hfray.submit import probe, runtime
-from hfray.submit.attempts import SUCCEEDED, Attempt, attempts_in, last_of
+from hfray.submit.attempts import SUCCEEDED, Attempt, attempts_in, last_of, why_ended
 from hfray.submit.resolve import Resolved
 
 MIN_RAY = (2, 60)
@@ -138,7 +138,7 @@ class ClusterJobs:
             with suppress(RuntimeError):
                 self.client.delete_job(submission_id)
         if info.status.value != SUCCEEDED:
-            raise DataError(f"not submitted: {probe.reason_in(logs) if logs.strip() else info.message}")
+            raise DataError(f"not submitted: {probe.reason_in(logs) if logs.strip() else why_ended(info.message)}")
 
     def stop(self, attempt: Attempt) -> Attempt:
         """Asks it to end, and waits until it has; what is finished is kept."""

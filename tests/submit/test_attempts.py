@@ -68,3 +68,10 @@ def test_what_is_not_there_or_is_not_clear_is_said() -> None:
         find([attempt(ONE, 1)], "tril")
     with pytest.raises(SpecError, match=f"several jobs are meant: {ONE}-1, {TWO}-3"):
         find([attempt(ONE, 1), attempt(TWO, 2), attempt(TWO, 3)], "trial")
+
+
+def test_of_packages_that_cannot_be_installed_only_the_installers_word_is_told() -> None:
+    lines = ["runtime_env setup failed", "Traceback (most recent call last):", "    ERROR: No matching distribution: x"]
+    failed = attempts_in([details(f"{ONE}-1", 1, message="\n".join(lines))])[0]
+    assert failed.message == "the packages cannot be installed there: No matching distribution: x"
+    assert attempts_in([details(f"{ONE}-1", 1, message="it was stopped")])[0].message == "it was stopped"
