@@ -8,8 +8,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import psutil
 
 from tests.promises.endpoints import free_port
 from tests.promises.rig import PATIENCE_S, REPOSITORY, environment
+from tests.promises.terminal import Terminal, terminal
 
 SECRET = "a" * 64
 FAKE_HEAD_NODE_ID = "f" * 56
@@ -52,14 +53,20 @@ class Head:
 
     def start(self, *args: str, **env: str) -> subprocess.Popen[str]:
         """`hfray ARGS` by somebody who has the token; env: beside the usual variables."""
+        pipe = subprocess.PIPE
+        return subprocess.Popen(_hfray(args), stdout=pipe, stderr=pipe, text=True, env=self._users(env))
+
+    def at_terminal(self, *args: str) -> AbstractContextManager[Terminal]:
+        """The same by somebody who looks at it."""
+        return terminal(_hfray(args), self._users({"TERM": "xterm-256color"}))
+
+    def _users(self, env: Mapping[str, str]) -> dict[str, str]:
         settings = {
             "HOME": str(self.home), "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "ignore",
             "RAY_DASHBOARD_ADDRESS": self.address, "RAY_AUTH_TOKEN_PATH": str(self.token),
         }  # fmt: skip
         own = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-        command = [sys.executable, "-m", "hfray.cli", *args]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=own | settings | env)
+        return {**own, **settings, **env}
 
     def nodes(self) -> list[dict[str, Any]]:
         """Its living nodes, as Ray's state tells of them."""
@@ -96,6 +103,10 @@ def end_all(process: subprocess.Popen[bytes]) -> None:
             with contextlib.suppress(psutil.NoSuchProcess):  # knows a pid that was given to somebody else
                 each.kill()
     process.wait()
+
+
+def _hfray(args: Iterable[str]) -> list[str]:
+    return [sys.executable, "-m", "hfray.cli", *args]
 
 
 def _ray() -> str:

@@ -23,6 +23,7 @@ from tests.promises import oracle
 from tests.promises.cut_link import cut_link
 from tests.promises.head import SECRET, Head, head, wait_for
 from tests.promises.rig import REPOSITORY, Rig
+from tests.promises.terminal import CTRL_C
 
 pytestmark = pytest.mark.slow
 
@@ -97,6 +98,30 @@ def test_found_again_stopped_and_gone_on_with(cluster: Head, rig: Rig) -> None:
     assert (listed[second]["name"], listed[second]["output"]) == ("long", str(rig.output))
     shown = api(cluster, "/api/jobs/").text + api(cluster, f"/api/jobs/{second}/logs").text
     assert SECRET not in shown
+
+
+def test_ctrl_c_at_a_terminal_asks_what_next(cluster: Head, rig: Rig) -> None:
+    job = rig.job(rig.input(12_000), seconds_per_item=0.04, name="asked")
+    with cluster.at_terminal("submit", str(job), "--follow") as screen:
+        screen.wait_for("rows/s")
+        screen.press(CTRL_C)
+        screen.wait_for("ollow on? ")
+        screen.press("f\n")
+        screen.wait_for("rows/s")
+        screen.press(CTRL_C)
+        screen.wait_for("ollow on? ")
+        screen.press("d\n")
+        screen.wait_for("--follow comes back to it")
+        assert screen.process.wait(60) == 130
+    assert jobs(cluster)[f"{resolved(load_job(job)).id}-1"]["status"] == "RUNNING"
+    with cluster.at_terminal("logs", "asked", "--follow") as screen:
+        screen.wait_for("rows/s")
+        screen.press(CTRL_C)
+        screen.wait_for("ollow on? ")
+        screen.press("s\n")
+        screen.wait_for("stopped")
+        assert screen.process.wait(60) == 130
+    assert jobs(cluster)[f"{resolved(load_job(job)).id}-1"]["status"] == "STOPPED"
 
 
 def test_ten_at_the_same_moment_submit_one_job(cluster: Head, rig: Rig) -> None:
