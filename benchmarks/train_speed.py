@@ -76,7 +76,7 @@ def step(folder: Path) -> None:
     }  # fmt: skip
     plain = {
         "auto_model": "AutoModelForSequenceClassification", "model": _minilm(), "config": {"num_labels": 77},
-        "scratch": False, "packed": False, "tokens": str(tokens / "data"), "save": "",
+        "scratch": False, "packed": False, "tokens": str(tokens / "data/train"), "save": "",
         "arguments": {"max_steps": 60, **_trainer(16, None, 1e-4, plain=True)},
     }  # fmt: skip
     ours, theirs = [], []
@@ -196,6 +196,7 @@ def _base_model(folder: Path) -> str:
         import torch
         import transformers
 
+        transformers.logging.disable_progress_bar()
         torch.manual_seed(0)
         config = transformers.BertConfig(num_labels=77)
         transformers.BertForSequenceClassification(config).save_pretrained(path)
