@@ -13,6 +13,8 @@ from hfray.errors import SpecError
 ONGOING = frozenset({"PENDING", "RUNNING"})
 SUCCEEDED = "SUCCEEDED"
 _ID = re.compile(r"([0-9a-f]{12})-([1-9][0-9]*)")
+_NOT_SET_UP = "runtime_env setup failed"
+"""How Ray's word begins of a job that never ran."""
 _INSTALLER = "ERROR:"
 """How a line of pip's begins that says what is wrong."""
 
@@ -87,9 +89,9 @@ def find(attempts: Sequence[Attempt], wanted: str) -> Attempt:
 
 def why_ended(message: str | None) -> str:
     """What Ray says of a job that ended. Of packages that could not be installed only what the installer said: around
-    it stands Ray's traceback."""
+    it stands Ray's traceback. What a job itself has printed may look the same, and is left as it is."""
     said = [line.strip() for line in (message or "").splitlines() if line.strip().startswith(_INSTALLER)]
-    if said:
+    if said and (message or "").startswith(_NOT_SET_UP):
         return f"the packages cannot be installed there: {said[-1].removeprefix(_INSTALLER).strip()}"
     return message or ""
 

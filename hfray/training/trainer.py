@@ -103,7 +103,7 @@ class RunTrainer(Trainer):  # type: ignore[misc]
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
         model, _ = super()._prepare_for_training(max_steps, train_dataloader, None)
-        _spare_single_rank(self.model_wrapped, self.args.world_size)
+        spare_single_rank(self.model_wrapped, self.args.world_size)
         self._surroundings.restore(self)
         if self.position.scheduler and self.lr_scheduler is not None:
             self.lr_scheduler.load_state_dict(self.position.scheduler)
@@ -284,7 +284,7 @@ class _Flow(TrainerCallback):  # type: ignore[misc]
         self._trainer.step_ended()
 
 
-def _spare_single_rank(engine: Any, world_size: int) -> None:
+def spare_single_rank(engine: Any, world_size: int) -> None:
     """Under plain ZeRO-0 DeepSpeed copies all gradients into one tensor and back to add up those of the ranks. One rank
     has nobody to agree with; left out, a step of a small model takes 7 % less."""
     if world_size == 1 and isinstance(getattr(engine, "optimizer", None), torch.optim.Optimizer):

@@ -18,6 +18,7 @@ import httpx
 import psutil
 
 from tests.promises.endpoints import free_port
+from tests.promises.nodes import OBJECT_STORE_BYTES
 from tests.promises.rig import PATIENCE_S, REPOSITORY, environment
 from tests.promises.terminal import Terminal, terminal
 
@@ -170,7 +171,7 @@ def head(
     command = [
         _ray(), "start", "--head", "--block", f"--port={port}", "--dashboard-host=127.0.0.1",
         f"--dashboard-port={where}", f"--dashboard-agent-listen-port={free_port()}", f"--num-cpus={head_cpus}",
-        "--object-store-memory=150000000", "--include-dashboard=true",
+        f"--object-store-memory={OBJECT_STORE_BYTES}", "--include-dashboard=true",
     ]  # fmt: skip
     if node_types is not None:
         config = folder / "autoscaling.json"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import signal
 import sys
 
-OBJECT_STORE_BYTES = 150_000_000
+from tests.promises.nodes import OBJECT_STORE_BYTES
 
 
 def main(address: str, cpus: str, agent_port: str) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 import torch
 
 from hfray.training.counting import Counts
-from hfray.training.trainer import RunTrainer
+from hfray.training.trainer import RunTrainer, spare_single_rank
 
 
 def test_a_step_does_not_wait_for_the_device() -> None:
@@ -23,3 +26,19 @@ def test_a_step_does_not_wait_for_the_device() -> None:
     batches, _ = trainer.get_batch_samples(iter([batch, batch]), 2, torch.device("meta"))
     assert (len(batches), list(trainer._items), trainer._counted[0]) == (2, [2, 2], 12)
     assert trainer._num_items.is_meta
+
+
+@pytest.mark.parametrize(
+    ("world_size", "optimizer", "reduces"),
+    [
+        (1, torch.optim.SGD([torch.zeros(1)]), False),
+        (2, torch.optim.SGD([torch.zeros(1)]), True),
+        (1, object(), True),  # ZeRO's own, which keeps count of reductions
+    ],
+)
+def test_gradients_are_added_up_where_there_is_somebody_to_agree_with(
+    world_size: int, optimizer: Any, reduces: bool
+) -> None:
+    engine = SimpleNamespace(optimizer=optimizer, enable_backward_allreduce=True)
+    spare_single_rank(engine, world_size)
+    assert engine.enable_backward_allreduce is reduces
