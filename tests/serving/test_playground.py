@@ -70,6 +70,17 @@ class Reader:
     def stop_is_shown(self) -> bool:
         return any(each.is_displayed() for each in self.driver.find_elements("css selector", "#stop"))
 
+    def stop(self) -> bool:
+        """Whether the button was there to be pressed, looked for and pressed in one step: it goes with the answer."""
+        return bool(
+            self.driver.execute_script(
+                """const button = document.querySelector("#stop");
+                if (!button?.checkVisibility()) return false;
+                button.click();
+                return true;"""
+            )
+        )
+
     def curl(self) -> str:
         return str(self.one("#command pre").get_attribute("textContent"))
 
@@ -80,8 +91,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     models = {
         "sentiment": replica_of(save_model(folder / "sentiment"), "text-classification"),
         "talker": replica_of(
-            save_decoder(folder / "talker", max_length=1024),
-            {"name": "text-generation", "max_new_tokens": 100, "min_new_tokens": 100},
+            save_decoder(folder / "talker", max_length=2048),
+            {"name": "text-generation", "max_new_tokens": 400, "min_new_tokens": 400},
         ),
         "clip": replica_of(save_clip(folder / "clip"), "zero-shot-image-classification"),
     }
@@ -147,9 +158,10 @@ def test_chat_comes_token_by_token_and_can_be_stopped(reader: Reader) -> None:
     reader.fill("text", "again")
     reader.run()
     reader.until(lambda: len(reader.driver.find_elements("css selector", "#chat .bot.message")) == 2)
-    reader.until(reader.stop_is_shown)
-    reader.driver.execute_script("document.querySelector('#stop').click()")
+    reader.until(reader.stop)
     reader.until(lambda: reader.one("#run").is_enabled() and not reader.stop_is_shown())
+    said, cut = (len(each.text) for each in reader.driver.find_elements("css selector", "#chat .bot.message"))
+    assert cut < said  # each would be 400 tokens long
     assert '"role": "assistant"' in reader.curl()  # what was said before goes along
 
 
