@@ -53,6 +53,8 @@ class Collator(Protocol):
 
     columns: ClassVar[tuple[str, ...]]
     """Those that it reads; some need not be there."""
+    padded: ClassVar[tuple[str, ...]]
+    """Those whose longest decides how much is computed, each by itself; the others are as long."""
 
     def __call__(self, examples: Sequence[Example]) -> Batch: ...
 
@@ -66,6 +68,7 @@ class Sequences:
     columns: ClassVar[tuple[str, ...]] = (
         "input_ids", "token_type_ids", "attention_mask", "labels", "start_positions", "end_positions",
     )  # fmt: skip
+    padded: ClassVar[tuple[str, ...]] = ("input_ids",)
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         batch = _inputs(examples, self.padding)
@@ -82,6 +85,7 @@ class TokenLabels:
 
     padding: Padding
     columns: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids", "attention_mask", "labels")
+    padded: ClassVar[tuple[str, ...]] = ("input_ids",)
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         batch = _inputs(examples, self.padding)
@@ -95,6 +99,7 @@ class Causal:
 
     padding: Padding
     columns: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask")
+    padded: ClassVar[tuple[str, ...]] = ("input_ids",)
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         batch = _inputs(examples, self.padding)
@@ -108,6 +113,7 @@ class Targets:
 
     padding: Padding
     columns: ClassVar[tuple[str, ...]] = ("input_ids", "labels")
+    padded: ClassVar[tuple[str, ...]] = ("input_ids", "labels")
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         batch = _inputs(examples, self.padding)
@@ -122,6 +128,7 @@ class Masked:
     padding: Padding
     masking: Masking
     columns: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids", "attention_mask")
+    padded: ClassVar[tuple[str, ...]] = ("input_ids",)
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         batch = _inputs(examples, self.padding)
@@ -138,6 +145,7 @@ class Packed:
     (`models.packed_attention.packed_inputs` says how the model is told)."""
 
     columns: ClassVar[tuple[str, ...]] = ("input_ids", "position_ids", "labels")
+    padded: ClassVar[tuple[str, ...]] = ()
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         return {name: np.stack(_column(examples, name)).astype(np.int64) for name in self.columns}

@@ -10,13 +10,14 @@ with any number of ranks, sees exactly the samples from p.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from hfray.data.permutation import Permutation
+from hfray.training.shares import even_shares
 from hfray.types import Array
 
 _BLOCK_SAMPLES = 1 << 16
@@ -63,9 +64,10 @@ class SampleOrder:
 class MicroBatches:
     """What one rank draws: torch's batch sampler, a list of draws for each micro-batch.
 
-    Within a global batch the micro-batches of all ranks follow each other in the stream: first the first one of each
-    rank, then the second one of each. Iterating starts at `position` again each time; `len` counts from there.
-    The samples [position, stop) of the stream make up whole global batches of all ranks.
+    Within a global batch the micro-batches of all ranks follow each other: first the first one of each rank, then the
+    second one of each. Where the samples differ in length they are cut by it (`shares`), and `micro_batch_size` is the
+    mean; else they stay in the order of the stream. Iterating starts at `position` again each time; `len` counts from
+    there. The samples [position, stop) of the stream make up whole global batches of all ranks.
     """
 
     order: SampleOrder
@@ -78,6 +80,8 @@ class MicroBatches:
     """The end of the run, in samples."""
     position: int = 0
     """Samples that were learned before."""
+    lengths: Callable[[Array], Array] | None = None
+    """Of the examples of these numbers, int64 [num_examples, num_columns]; None: all are of one length."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world_size:
@@ -98,14 +102,23 @@ class MicroBatches:
         return (self.stop - self.position) // self.global_batch_size * self.accumulation
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        step = self.micro_batch_size * self.world_size
+        step = self.global_batch_size
         whole = max(1, _BLOCK_SAMPLES // step) * step
         for start in range(self.position, self.stop, whole):
             epochs, numbers = self.order.draws(start, min(start + whole, self.stop))
-            first = self.rank * self.micro_batch_size
-            for place in range(first, len(numbers), step):
-                some = slice(place, place + self.micro_batch_size)
-                yield [Draw(*draw) for draw in zip(epochs[some].tolist(), numbers[some].tolist(), strict=True)]
+            for first in range(0, len(numbers), step):
+                for places in self._shares(numbers[first : first + step]):
+                    mine = first + places
+                    yield [Draw(*draw) for draw in zip(epochs[mine].tolist(), numbers[mine].tolist(), strict=True)]
+
+    def _shares(self, numbers: Array) -> list[Array]:
+        """The places of this rank's micro-batches in a global batch."""
+        count = self.world_size * self.accumulation
+        if self.lengths is None or count == 1:
+            shares = np.split(np.arange(len(numbers)), count)
+        else:
+            shares = even_shares(self.lengths(numbers), count)
+        return shares[self.rank :: self.world_size]
 
 
 def evaluation_share(num_examples: int, world_size: int, rank: int) -> range:

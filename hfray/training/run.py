@@ -118,7 +118,9 @@ class _Session:
             arguments,
             schedule=setup.schedule,
             cadence=setup.cadence,
-            loader=lambda samples: train_loader(trained, self._batches(samples), self._collate(setup.examples, model)),
+            loader=lambda samples: train_loader(
+                trained, self._batches(samples, trained), self._collate(setup.examples, model)
+            ),
             count=count_for(setup.examples.collator),
             surroundings=self,
             position=position,
@@ -185,8 +187,9 @@ class _Session:
             spare_all_layers(model)
         return model
 
-    def _batches(self, samples: int) -> MicroBatches:
+    def _batches(self, samples: int, trained: TokenExamples) -> MicroBatches:
         setup, length = self._setup, self._setup.schedule.length
+        padded = setup.examples.collator.padded
         return MicroBatches(
             SampleOrder(length.num_examples, setup.seed),
             setup.micro_batch_size,
@@ -195,6 +198,7 @@ class _Session:
             self._rank.rank,
             stop=length.stop,
             position=samples,
+            lengths=(lambda numbers: trained.lengths(numbers.tolist(), padded)) if padded else None,
         )
 
     def _collate(self, examples: Examples, model: Any) -> Collate:

@@ -11,11 +11,13 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from hfray.data.ledger import SUCCESS
 from hfray.data.storage import Storage
@@ -24,7 +26,7 @@ from hfray.errors import DataError, SpecError
 from hfray.spec.problems import close_or_known
 from hfray.training.blocks import Block, PartReader, Spool, block_of, open_part
 from hfray.training.order import Draw
-from hfray.types import Column, Ragged
+from hfray.types import Array, Column, Ragged
 
 CACHE_BYTES = 256 << 20
 MAX_OPEN_PARTS = 16
@@ -88,14 +90,17 @@ class TokenExamples:
     def take(self, numbers: Sequence[int], epochs: Sequence[int] | None = None) -> list[Example]:
         """The examples of these numbers, in this order; each block that holds some is looked up once."""
         found: dict[int, Example] = {}
-        for place in sorted(range(len(numbers)), key=numbers.__getitem__):
-            number = numbers[place]
-            if not 0 <= number < len(self):
-                raise IndexError(f"example {number} of {len(self):,} in split {self.split} of {self.path}")
-            row, block = self._block_of(number)
+        for place, row, block in self._looked_up(numbers):
             columns = {name: _value(column, row) for name, column in block.columns.items()}
-            found[place] = Example(number, columns, 0 if epochs is None else epochs[place])
+            found[place] = Example(numbers[place], columns, 0 if epochs is None else epochs[place])
         return [found[place] for place in range(len(numbers))]
+
+    def lengths(self, numbers: Sequence[int], columns: Sequence[str]) -> Array:
+        """int64 [len(numbers), len(columns)]: how many entries the lists of these columns have."""
+        found = np.zeros((len(numbers), len(columns)), np.int64)
+        for place, row, block in self._looked_up(numbers):
+            found[place] = [len(block.columns[name][row]) for name in columns]
+        return found
 
     def close(self) -> None:
         """Closes files and forgets what was cached; the next example opens them again."""
@@ -146,6 +151,14 @@ class TokenExamples:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{self._storage.url(SUCCESS)}: is damaged ({error}): tokenise again") from None
         return parts, counts
+
+    def _looked_up(self, numbers: Sequence[int]) -> Iterator[tuple[int, int, Block]]:
+        """Each number's place among them, its place in a block and the block, one block after the other."""
+        for place in sorted(range(len(numbers)), key=numbers.__getitem__):
+            number = numbers[place]
+            if not 0 <= number < len(self):
+                raise IndexError(f"example {number} of {len(self):,} in split {self.split} of {self.path}")
+            yield place, *self._block_of(number)
 
     def _block_of(self, number: int) -> tuple[int, Block]:
         """The block that holds an example, and the example's place in it."""

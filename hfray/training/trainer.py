@@ -12,6 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -103,7 +104,7 @@ class RunTrainer(Trainer):  # type: ignore[misc]
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
         model, _ = super()._prepare_for_training(max_steps, train_dataloader, None)
-        spare_single_rank(self.model_wrapped, self.args.world_size)
+        reduce_sparingly(self.model_wrapped, self.args.world_size)
         self._surroundings.restore(self)
         if self.position.scheduler and self.lr_scheduler is not None:
             self.lr_scheduler.load_state_dict(self.position.scheduler)
@@ -284,8 +285,12 @@ class _Flow(TrainerCallback):  # type: ignore[misc]
         self._trainer.step_ended()
 
 
-def spare_single_rank(engine: Any, world_size: int) -> None:
-    """Under plain ZeRO-0 DeepSpeed copies all gradients into one tensor and back to add up those of the ranks. One rank
-    has nobody to agree with; left out, a step of a small model takes 7 % less."""
-    if world_size == 1 and isinstance(getattr(engine, "optimizer", None), torch.optim.Optimizer):
+def reduce_sparingly(engine: Any, world_size: int) -> None:
+    """Without ZeRO, DeepSpeed copies all gradients into one tensor and back to add up those of the ranks, whatever
+    `reduce_bucket_size` says. Here the size holds: memory has no second copy of them all, and copies that stay in the
+    cache take two thirds of the time. One rank has nobody to agree with; left out, a step of a small model takes 7 %
+    less."""
+    if world_size > 1:
+        engine.allreduce_gradients = partial(engine.allreduce_gradients, engine.zero_reduce_bucket_size())
+    elif isinstance(engine.optimizer, torch.optim.Optimizer):  # ZeRO's own keep count of reductions
         engine.enable_backward_allreduce = False

@@ -51,7 +51,7 @@ def try_to_load(rank: int, world_size: int, plan: dict[str, Any]) -> list[str]:
 def die_while_saving(rank: int, world_size: int, plan: dict[str, Any]) -> None:
     """Rank `rank` of the plan is killed when it has written so many bytes."""
     engine = build(plan["case"], world_size)
-    _train(engine, 0, 1, rank, world_size)
+    train(engine, 0, 1, rank, world_size)
     if rank == plan["rank"]:
         kill_after_bytes(plan["bytes"])
     save_state(Path(plan["folder"]), engine, rank=rank, world_size=world_size, key=KEY, extra={})
@@ -91,20 +91,20 @@ def _run_case(case: dict[str, Any], rank: int, world_size: int, plan: dict[str, 
     if plan["begin"]:
         folder = Path(plan["begin"], case.get("from", case["name"]))
         # A state that nothing may be left of.
-        _train(engine, 90, 91, rank, world_size)
+        train(engine, 90, 91, rank, world_size)
         extra = load_state(folder, engine, seed=7, **where)
         engine.lr_scheduler.load_state_dict(extra["scheduler"])
         step = extra["step"]
         result["loaded"] = digests(engine)
     else:
-        losses += _train(engine, 0, SAVED_STEP, rank, world_size)
+        losses += train(engine, 0, SAVED_STEP, rank, world_size)
         step = SAVED_STEP
         result["saved"] = digests(engine)
     if plan["save"]:
         extra = {"step": step, "scheduler": engine.lr_scheduler.state_dict()}
         save_state(Path(plan["save"], case["name"]), engine, extra=extra, position=step * GLOBAL_BATCH, **where)
     result["groups"] = groups_of(layout_of(engine))
-    losses += _train(engine, step, STEPS, rank, world_size)
+    losses += train(engine, step, STEPS, rank, world_size)
     if plan["end"]:
         save_state(Path(plan["end"], case["name"]), engine, extra={}, **where)
     result |= {"losses": losses, "final": digests(engine), "kind": type(engine.optimizer).__name__}
@@ -175,7 +175,7 @@ def _quantized(model: Any) -> Any:
     return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
 
 
-def _train(engine: Any, first: int, last: int, rank: int, world_size: int) -> list[float]:
+def train(engine: Any, first: int, last: int, rank: int, world_size: int) -> list[float]:
     """The mean loss of each optimizer step."""
     found = []
     for step in range(first, last):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfray.training.order import Draw, MicroBatches, SampleOrder, evaluation_share
+from hfray.types import Array
 
 WORLD_SIZES = (1, 2, 3, 4, 8)
 GLOBAL_BATCH = 48
@@ -103,6 +104,31 @@ def test_the_order_that_checkpoints_depend_on() -> None:
 
 PINNED_EPOCHS = [0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2]
 PINNED_NUMBERS = [0, 4, 5, 2, 5, 4, 1, 6, 3, 0, 2, 0, 1, 4]
+
+
+def lengths_of(numbers: Array) -> Array:
+    return (numbers * 7 % 31 + 1)[:, None]
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_micro_batches_by_length_are_those_of_one_rank_dealt_out(world_size: int) -> None:
+    order = SampleOrder(100, 1)
+    alone = list(MicroBatches(order, 6, 8, 1, 0, 3 * GLOBAL_BATCH, lengths=lengths_of))
+    ranks = [
+        list(MicroBatches(order, 6, 8 // world_size, world_size, rank, 3 * GLOBAL_BATCH, lengths=lengths_of))
+        for rank in range(world_size)
+    ]
+    assert list(chain.from_iterable(zip(*ranks, strict=True))) == alone
+    resumed = MicroBatches(order, 6, 8, 1, 0, 3 * GLOBAL_BATCH, GLOBAL_BATCH, lengths=lengths_of)
+    assert list(resumed) == alone[8:]
+    for step, expected in enumerate(steps(order, 1, 3 * GLOBAL_BATCH)):
+        assert sorted(chain.from_iterable(alone[8 * step : 8 * step + 8])) == sorted(expected)
+    assert len({len(each) for each in alone}) > 1
+
+
+def test_what_is_learned_at_once_stays_in_the_order_of_the_stream() -> None:
+    order = SampleOrder(100, 1)
+    assert list(MicroBatches(order, 48, 1, 1, 0, 96, lengths=lengths_of)) == list(MicroBatches(order, 48, 1, 1, 0, 96))
 
 
 def test_a_sampler_starts_again_where_it_was_told_to() -> None:

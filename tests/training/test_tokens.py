@@ -115,6 +115,16 @@ def test_other_columns(tmp_path: Path, format: str, opened: Opened) -> None:
     assert list(opened(path, columns=["labels"])[0].columns) == ["labels"]
 
 
+def test_lengths_are_those_of_the_examples(tmp_path: Path, opened: Opened) -> None:
+    examples = opened(write_tokens(str(tmp_path), {"train": [ROWS[:40], ROWS[40:]]}))
+    numbers = [56, 3, 41, 3]
+    expected = [[len(each.columns["input_ids"])] for each in examples.take(numbers)]
+    assert examples.lengths(numbers, ("input_ids",)).tolist() == expected
+    assert examples.lengths([7], ()).shape == (1, 0)
+    with pytest.raises(IndexError, match="example 57 of 57 in split train"):
+        examples.lengths([0, 57], ("input_ids",))
+
+
 def test_memory_is_bounded(tmp_path: Path, opened: Opened) -> None:
     path = write_tokens(str(tmp_path / "out"), {"train": PARTS})
     one = opened(path)

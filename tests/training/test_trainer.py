@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 import torch
 
 from hfray.training.counting import Counts
-from hfray.training.trainer import RunTrainer, spare_single_rank
+from hfray.training.trainer import RunTrainer, reduce_sparingly
+from tests.training import reduction_job
+from tests.training.process_groups import run_group
 
 
 def test_a_step_does_not_wait_for_the_device() -> None:
@@ -29,16 +32,20 @@ def test_a_step_does_not_wait_for_the_device() -> None:
 
 
 @pytest.mark.parametrize(
-    ("world_size", "optimizer", "reduces"),
-    [
-        (1, torch.optim.SGD([torch.zeros(1)]), False),
-        (2, torch.optim.SGD([torch.zeros(1)]), True),
-        (1, object(), True),  # ZeRO's own, which keeps count of reductions
-    ],
+    ("optimizer", "reduces"),
+    [(torch.optim.SGD([torch.zeros(1)]), False), (object(), True)],  # ZeRO's own keep count of reductions
 )
-def test_gradients_are_added_up_where_there_is_somebody_to_agree_with(
-    world_size: int, optimizer: Any, reduces: bool
-) -> None:
+def test_one_rank_has_nobody_to_agree_with(optimizer: Any, reduces: bool) -> None:
     engine = SimpleNamespace(optimizer=optimizer, enable_backward_allreduce=True)
-    spare_single_rank(engine, world_size)
+    reduce_sparingly(engine, 1)
     assert engine.enable_backward_allreduce is reduces
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_gradients_are_added_up_a_bucket_at_a_time(precision: str, tmp_path: Path) -> None:
+    for whole, parted in run_group(reduction_job.compare, 2, {"precision": precision}, tmp_path / "group"):
+        assert parted["weights"] == whole["weights"]
+        assert sum(parted["sent"]) == sum(whole["sent"])
+        assert len(whole["sent"]) == reduction_job.STEPS
+        assert max(parted["sent"]) <= reduction_job.BUCKET + parted["largest"]
