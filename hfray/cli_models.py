@@ -133,10 +133,10 @@ def list_cache(as_json: AsJson = False, debug: Debug = False) -> None:
 def size(as_json: AsJson = False, debug: Debug = False) -> None:
     """How much disk it takes, and what hfray keeps beside it."""
     from hfray.kinds import units
-    from hfray.kinds.run import log_folder
     from hfray.models.cache import read_cache
+    from hfray.scratch import own_folder
 
-    content, logs = read_cache(), log_folder()
+    content, logs = read_cache(), own_folder()
     logs_bytes = sum(file.stat().st_size for file in logs.glob("*.log"))
     facts = {
         "cache": {"folder": content.folder, "size_bytes": content.size_bytes},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from hfray.errors import INTERRUPTED, HfrayError, SpecError
 from hfray.kinds.progress import Progress
 from hfray.kinds.report import Report
 from hfray.log import quiet as quieted
+from hfray.scratch import make_own_folder
 from hfray.spec.export import ExportJob
 from hfray.spec.kinds import Job
 from hfray.spec.score import ScoreJob
@@ -110,16 +110,9 @@ _KINDS: dict[str, Callable[..., Report]] = {
 }
 
 
-def log_folder() -> Path:
-    """Where the logs of this machine's runs lie."""
-    return Path(tempfile.gettempdir()) / "hfray"
-
-
 def log_path_of(name: str) -> Path:
     """A fresh file; on this machine, because the output may be an object store."""
-    folder = log_folder()
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.log"
+    return make_own_folder() / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.log"
 
 
 def interrupt(signum: int, frame: Any) -> None:

@@ -26,6 +26,7 @@ from hfray.models.result import ResultFacts, write_facts
 from hfray.models.result_files import CURVE_FILE, LAST
 from hfray.models.tokenizers import load_tokenizer
 from hfray.models.trainable import load_trainable, training_config
+from hfray.scratch import make_own_folder
 from hfray.spec.methods import QloraSpec
 from hfray.tasks import TASKS
 from hfray.tasks.base import ModelInfo, Processor, Task
@@ -236,8 +237,8 @@ class _Session:
     @cached_property
     def _spool(self) -> Path:
         """Decoded examples, for all processes of one machine; removed when the run has ended well."""
-        folder = Path(tempfile.gettempdir()) / "hfray" / "blocks" / self._setup.ledger.fingerprint[:16]
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = make_own_folder() / "blocks" / self._setup.ledger.fingerprint[:16]
+        folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def _publish(self, trainer: RunTrainer, facts: ResultFacts) -> dict[str, int]:
