@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from concurrent.futures import wait
 from dataclasses import replace
 from typing import Any
 
@@ -285,32 +284,6 @@ def test_a_reader_that_leaves_and_a_future_that_is_cancelled_free_their_blocks()
         engine.close()
         with pytest.raises(EngineError, match="closed"):
             pending.result()
-
-
-@pytest.mark.slow
-def test_two_thousand_requests_with_random_cancellation_leave_every_block_free() -> None:
-    generator = random.Random(11)
-    texts = prompts([generator.randint(1, 40) for _ in range(40)], seed=4)
-    done = 0
-    with engine_of("llama", cache_bytes=bytes_of("llama", 24), max_running=12) as engine:
-        futures = []
-        for number in range(2000):
-            item = item_of(texts[number % 40], max_new_tokens=generator.randint(1, 12))
-            futures.append((item, engine.submit([item])))
-            if number % 3 == 0:
-                futures[generator.randrange(len(futures))][1].cancel()
-            if number % 100 == 99:  # the engine works some off, so that later cancellations meet running ones
-                wait([future for _, future in futures[-20:]])
-        for item, future in futures:
-            if not future.cancelled():
-                done += 1
-                assert item.generation is not None
-                limit = item.generation.max_new_tokens
-                assert tokens_of(future.result()) == [alone("llama", item.inputs["input_ids"])[:limit]]
-        assert engine.scheduler.preemptions > 0
-        assert engine.scheduler.running == []
-        assert not engine.scheduler.waiting
-    assert 1000 < done < 2000
 
 
 def test_models_that_cannot_be_packed_are_refused_and_a_closed_engine_gives_the_model_back() -> None:
