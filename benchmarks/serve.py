@@ -141,11 +141,15 @@ def scale(folder: Path) -> None:
     script = questions(folder)
     with endpoints(folder, {"intents": args}) as pid:
         url = f"http://127.0.0.1:{PORT}/models/intents"
-        load = subprocess.Popen(wrk_command(url, script, 32, 45), stdout=subprocess.DEVNULL)
-        started = time.perf_counter()
-        wait_until(lambda: len(replicas(pid, "intents")) >= 4, 60)
-        up_s = time.perf_counter() - started
-        load.wait()
+        # Longer than it may take: with the end of the load replicas would go before all have come.
+        load = subprocess.Popen(wrk_command(url, script, 32, 300), stdout=subprocess.DEVNULL)
+        try:
+            started = time.perf_counter()
+            wait_until(lambda: len(replicas(pid, "intents")) >= 4, 240)
+            up_s = time.perf_counter() - started
+        finally:
+            load.terminate()
+            load.wait()
         started = time.perf_counter()
         wait_until(lambda: len(replicas(pid, "intents")) == 1, 90)
         down_s = time.perf_counter() - started
