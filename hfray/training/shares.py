@@ -26,7 +26,7 @@ def even_shares(lengths: Array, num_shares: int) -> list[Array]:
     num_samples = len(lengths)
     order = np.argsort(-lengths.sum(1), kind="stable")
     ordered = lengths[order]
-    ends = np.arange(1, num_shares + 1) * num_samples // num_shares
+    ends = np.arange(1, num_shares + 1) * num_samples // num_shares  # nothing worse is taken
     most = _largest(ordered, ends)
     least = int(lengths.sum()) // num_shares
     while most - least > _CLOSE * most:

@@ -287,9 +287,8 @@ class _Flow(TrainerCallback):  # type: ignore[misc]
 
 def reduce_sparingly(engine: Any, world_size: int) -> None:
     """Without ZeRO, DeepSpeed copies all gradients into one tensor and back to add up those of the ranks, whatever
-    `reduce_bucket_size` says. Here the size holds: memory has no second copy of them all, and copies that stay in the
-    cache take two thirds of the time. One rank has nobody to agree with; left out, a step of a small model takes 7 %
-    less."""
+    `reduce_bucket_size` says. Here the size holds: memory has no second copy of them all, and a bucket's copies stay in
+    the cache. One rank has nobody to agree with; left out, a step of a small model takes 7 % less."""
     if world_size > 1:
         engine.allreduce_gradients = partial(engine.allreduce_gradients, engine.zero_reduce_bucket_size())
     elif isinstance(engine.optimizer, torch.optim.Optimizer):  # ZeRO's own keep count of reductions
