@@ -4,25 +4,35 @@ none of it. One `hfray serve` for all tests of this file."""
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.models.lora_support import save_lora
 from tests.models.support import save_decoder, save_model
 from tests.promises.endpoints import Endpoints, free_port, kill, listening, load
 
 pytestmark = pytest.mark.slow
 
 RATE_PER_S = 25
+ADAPTERS = ("pirate", "poet")
 
 
 @pytest.fixture(scope="module")
 def endpoints(tmp_path_factory: pytest.TempPathFactory, faults: Path) -> Iterator[Endpoints]:
     folder = tmp_path_factory.mktemp("endpoints")
     decoder = save_decoder(folder / "decoder", max_length=2048)
+    adapters = folder / "adapters"
+    for seed, name in enumerate(ADAPTERS):
+        model = AutoModelForCausalLM.from_pretrained(decoder)
+        save_lora(model, adapters / name, seed=seed, target_modules=["q_proj", "v_proj", "down_proj"])
     few = {"cpus": 0.1}
     each = Endpoints(
         folder,
@@ -40,6 +50,7 @@ def endpoints(tmp_path_factory: pytest.TempPathFactory, faults: Path) -> Iterato
             "writer": {
                 "model": {"path": str(decoder), "dtype": "float32"},
                 "task": {"name": "text-generation", "max_new_tokens": 16},
+                "adapters_folder": str(adapters),
                 "resources": few,
                 "drain_s": 10,
             },
@@ -155,6 +166,35 @@ def test_a_file_with_a_mistake_changes_nothing(endpoints: Endpoints) -> None:
     assert "the endpoints go on as they were" in endpoints.text()
     endpoints.path.write_text(good)
     assert endpoints.replicas("weather") == pids
+
+
+def test_adapters_of_a_folder_answer_beside_their_base(endpoints: Endpoints) -> None:
+    folder = Path(endpoints.models["writer"]["model"]["path"])
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    prompt = tokenizer("once upon", return_tensors="pt")
+    wanted = {}
+    for name in ("", *ADAPTERS):
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        if name:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # PEFT's use of Transformers
+                model = PeftModel.from_pretrained(model, endpoints.folder / "adapters" / name)
+        ids = model.generate(**prompt, max_new_tokens=16, do_sample=False)[0, prompt["input_ids"].shape[1] :]
+        wanted[f"writer:{name}".rstrip(":")] = tokenizer.decode(ids, skip_special_tokens=True)
+    assert len(set(wanted.values())) == len(wanted)
+
+    def text(name: str) -> str:
+        request = {"model": name, "prompt": "once upon", "max_tokens": 16, "temperature": 0}
+        response = httpx.post(f"{endpoints.url}/v1/completions", json=request, timeout=60)
+        assert response.status_code == 200, response.text
+        return str(response.json()["choices"][0]["text"])
+
+    with ThreadPoolExecutor(6) as pool:  # in one batch of the engine
+        found = list(pool.map(text, [*wanted] * 2))
+    assert found == [*wanted.values()] * 2
+    assert {each["id"] for each in httpx.get(f"{endpoints.url}/v1/models").json()["data"]} >= {*wanted}
+    request = {"model": "writer:nobody", "prompt": "once upon"}
+    assert httpx.post(f"{endpoints.url}/v1/completions", json=request).status_code == 404
 
 
 def test_models_come_and_go_and_the_others_keep_their_processes(endpoints: Endpoints, tmp_path: Path) -> None:
