@@ -35,38 +35,23 @@ def run_sections(sections: Mapping[str, Callable[..., None]], *arguments: Any) -
         sections[name](*arguments)
 
 
-def run_job(spec: dict[str, Any], folder: Path, *, watch: bool = False) -> tuple[dict[str, Any], float]:
-    """The report of a job and the seconds from command to exit. watch: with `peaks`, bytes of memory by process."""
+def run_job(
+    spec: dict[str, Any], folder: Path, *, watch: Callable[[psutil.Process], None] | None = None
+) -> tuple[dict[str, Any], float]:
+    """The report of a job and the seconds from command to exit. watch: called with the driver, again and again."""
     path = folder / "job.yaml"
     path.write_text(json.dumps(spec))  # JSON is YAML
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "hfray.cli", "run", str(path), "--quiet"], cwd=ROOT)
-    peaks = {"driver": 0, "object store": 0, "worker": 0}
+    driver = psutil.Process(process.pid)
     while process.poll() is None:
-        if watch:
-            sample(process.pid, peaks)
-        time.sleep(0.25 if watch else 0.05)
+        if watch is not None:
+            watch(driver)
+        time.sleep(0.05 if watch is None else 0.25)
     wall_s = time.perf_counter() - started
     if process.returncode:
         sys.exit(f"the job ended with exit code {process.returncode}")
-    report = json.loads((Path(spec["output"]["path"]) / "report.json").read_text())
-    return report | {"peaks": peaks}, wall_s
-
-
-def sample(pid: int, peaks: dict[str, int]) -> None:
-    """Resident memory of the driver and of the largest worker, and the shared pages of the driver's raylet, which
-    holds the object store."""
-    try:
-        driver = psutil.Process(pid)
-        peaks["driver"] = max(peaks["driver"], driver.memory_info().rss)
-        for child in driver.children(recursive=True):
-            memory = child.memory_info()
-            if child.name() == "raylet":
-                peaks["object store"] = max(peaks["object store"], memory.shared)
-            elif "MapWorker" in child.name() or any("MapWorker" in word for word in child.cmdline()):
-                peaks["worker"] = max(peaks["worker"], memory.rss)
-    except psutil.NoSuchProcess:
-        return
+    return json.loads((Path(spec["output"]["path"]) / "report.json").read_text()), wall_s
 
 
 def ratio(ours: list[float], theirs: list[float]) -> float:

@@ -20,6 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.measure import MODEL, ROUNDS, ratio, run, run_job, run_sections, table
 from benchmarks.texts import mixed_texts, write_jsonl
+from benchmarks.watching import Peaks
 
 ENGINE_ROWS = 400
 JOB_ROWS = 2048
@@ -86,15 +87,16 @@ def noop() -> None:
 
 def memory() -> None:
     """Driver and object store with a hundred times more rows."""
-    peaks = {}
+    peaks: dict[int, Peaks] = {}
     with tempfile.TemporaryDirectory() as folder:
         short = [text[:200] for text in mixed_texts()]
         for rows in (10_000, 1_000_000):
             write_jsonl(Path(folder) / "texts.jsonl", short, rows)
-            peaks[rows] = score_job(Path(folder), f"out{rows}", {"engine": {"name": "fake"}}, watch=True)[0]["peaks"]
+            peaks[rows] = Peaks()
+            score_job(Path(folder), f"out{rows}", {"engine": {"name": "fake"}}, watch=peaks[rows])
     cells = []
     for name in ("driver", "object store"):
-        few, many = (peaks[rows][name] / 2**20 for rows in peaks)
+        few, many = (getattr(each, name.replace(" ", "_")) / 2**20 for each in peaks.values())
         cells.append([name, f"{few:,.0f}", f"{many:,.0f}", f"{many - few:+,.0f}"])
     table("Peak memory in MiB, fake engine", ["process", "10,000 rows", "1,000,000 rows", "growth"], cells)
 
@@ -114,7 +116,7 @@ def run_side(side: str, rows: int) -> dict[str, float]:
 
 
 def score_job(
-    folder: Path, output: str, changes: dict[str, Any], *, watch: bool = False
+    folder: Path, output: str, changes: dict[str, Any], *, watch: Peaks | None = None
 ) -> tuple[dict[str, Any], float]:
     """A job over folder/texts.jsonl: see `run_job`."""
     spec = {

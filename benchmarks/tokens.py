@@ -20,6 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.measure import MODEL, ROUNDS, ratio, run, run_job, run_sections, table
 from benchmarks.texts import DATA, mixed_texts, write_varied
+from benchmarks.watching import Peaks
 
 CORPUS_BYTES = 200_000_000
 RAW_BYTES = 30_000_000
@@ -81,15 +82,17 @@ def memory() -> None:
         corpus = Path(folder) / "corpus.jsonl"
         for name, num_bytes in (("20 MB", CORPUS_BYTES // 10), ("200 MB", CORPUS_BYTES)):
             write_varied(corpus, mixed_texts(), num_bytes)
-            report, wall_s = run_job(job(corpus, Path(folder) / name), Path(folder), watch=True)
-            rows.append([name, f"{report['peaks']['worker'] / 2**20:,.0f}", f"{wall_s:.0f}"])
+            peaks = Peaks()
+            _, wall_s = run_job(job(corpus, Path(folder) / name), Path(folder), watch=peaks)
+            rows.append([name, f"{peaks.worker / 2**20:,.0f}", f"{wall_s:.0f}"])
         giant = " ".join(mixed_texts())
         giant = " ".join([giant] * (GIANT_BYTES // len(giant) + 1))[:GIANT_BYTES]
         corpus.write_text(json.dumps({"text": giant}) + "\n", encoding="utf-8")
         model = {"path": gpt2(Path(folder))}
         spec = job(corpus, Path(folder) / "giant", mode="packed", max_length=2048, model=model)
-        report, wall_s = run_job(spec, Path(folder), watch=True)
-        rows.append(["one document of 100 MB, packed", f"{report['peaks']['worker'] / 2**20:,.0f}", f"{wall_s:.0f}"])
+        peaks = Peaks()
+        _, wall_s = run_job(spec, Path(folder), watch=peaks)
+        rows.append(["one document of 100 MB, packed", f"{peaks.worker / 2**20:,.0f}", f"{wall_s:.0f}"])
     table("Peak memory of a worker", ["corpus", "MiB", "seconds"], rows)
 
 

@@ -46,11 +46,11 @@ def trainer(plan: dict[str, Any]) -> dict[str, Any]:
         seen["positions"] += batch["input_ids"].numel()
         return batch
 
-    marks: dict[int, tuple[float, dict[str, int]]] = {}
+    marks: dict[int, tuple[float, float, dict[str, int]]] = {}
 
     class Clock(transformers.TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-            marks[state.global_step] = time.perf_counter(), dict(seen)
+            marks[state.global_step] = time.perf_counter(), time.process_time(), dict(seen)
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = transformers.TrainingArguments(
@@ -63,13 +63,14 @@ def trainer(plan: dict[str, Any]) -> dict[str, Any]:
     if plan["save"]:
         model.save_pretrained(plan["save"])
     # Batches are made one ahead, at the end of the last step but one as at any before.
-    (first_s, first), (last_s, last) = marks[plan["warm_up"]], marks[max(marks) - 1]
+    (first_s, first_cpu_s, first), (last_s, last_cpu_s, last) = marks[plan["warm_up"]], marks[max(marks) - 1]
     return {
         "steps": max(marks),
         "tokens": seen["tokens"],
         "padding": 1 - seen["tokens"] / seen["positions"],
         "tokens_per_s": (last["tokens"] - first["tokens"]) / (last_s - first_s),
         "positions_per_s": (last["positions"] - first["positions"]) / (last_s - first_s),
+        "cores": (last_cpu_s - first_cpu_s) / (last_s - first_s),
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.measure import MODEL, ROUNDS, ratio, run, run_job, table
 from benchmarks.texts import DATA
 from benchmarks.train_data import token_documents, write_rows
+from benchmarks.watching import Cores
 
 SEQUENCE = 512
 DOCUMENTS_OF_A_STEP = 8
@@ -48,14 +49,15 @@ def packed(folder: Path) -> None:
     rows = [
         [
             name, f"{sides[-1]['steps']:,}", f"{by_hand / sides[-1]['steps']:,.0f}",
-            f"{100 * sides[-1]['padding']:.0f} %", f"{statistics.median(rate):,.0f}",
+            f"{100 * sides[-1]['padding']:.0f} %", f"{statistics.median(rate):,.0f}", _cores(sides),
             f"{statistics.median(each[place] for each in losses):.3f}",
         ]
         for place, (name, sides, rate) in enumerate(
             zip(("hfray, packed", "Trainer, padded"), (ours, theirs), rates, strict=True)
         )
     ]  # fmt: skip
-    table("A small Llama on gsm8k and oasst", ["side", "steps", "tokens a step", "padding", "tokens/s", "loss"], rows)
+    header = ["side", "steps", "tokens a step", "padding", "tokens/s", "cores busy", "loss"]
+    table("A small Llama on gsm8k and oasst", header, rows)
     bound = (1 - ours[-1]["padding"]) / (1 - theirs[-1]["padding"])
     gain, apart = ratio(*rates), ratio(*([each[place] for each in losses] for place in (0, 1))) - 1
     last = ours[-1]
@@ -81,13 +83,15 @@ def step(folder: Path) -> None:
     }  # fmt: skip
     ours, theirs = [], []
     for number in range(ROUNDS):
-        ours.append(_steady(_train(folder, f"step-{number}", job), "padded_tokens"))
-        theirs.append(_plain(folder, plain)["positions_per_s"])
+        ours.append(_train(folder, f"step-{number}", job))
+        theirs.append(_plain(folder, plain))
+    rates = [_steady(each, "padded_tokens") for each in ours]
+    plain_rates = [each["positions_per_s"] for each in theirs]
     rows = [
-        ["Trainer", f"{statistics.median(theirs):,.0f}", "1.00"],
-        ["hfray", f"{statistics.median(ours):,.0f}", f"{ratio(ours, theirs):.2f}"],
+        ["Trainer", f"{statistics.median(plain_rates):,.0f}", _cores(theirs), "1.00"],
+        ["hfray", f"{statistics.median(rates):,.0f}", _cores(ours), f"{ratio(rates, plain_rates):.2f}"],
     ]
-    table("MiniLM on banking77, batches of 16", ["side", "positions/s", "of Trainer"], rows)
+    table("MiniLM on banking77, batches of 16", ["side", "positions/s", "cores busy", "of Trainer"], rows)
 
 
 def workers(folder: Path) -> None:
@@ -221,13 +225,15 @@ def _trainer(batch: int, epochs: int | None, rate: float, *, plain: bool = False
 
 
 def _train(folder: Path, name: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """A report's `training`. One worker with both cores, where nothing else is said."""
+    """A report's `training`, and the cores that its workers keep busy. One worker with both cores, where nothing else
+    is said."""
     spec = {
         "kind": "train", "name": name, "workers": {"min": 1, "max": 1, "cpus": 2},
         "output": {"path": str(folder / name)}, **changes,
     }  # fmt: skip
-    training: dict[str, Any] = run_job(spec, folder)[0]["training"]
-    return training
+    cores = Cores("RayTrainWorker")
+    training: dict[str, Any] = run_job(spec, folder, watch=cores)[0]["training"]
+    return {**training, "cores": cores.median}
 
 
 def _plain(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:
@@ -248,6 +254,10 @@ def _steady(training: dict[str, Any], count: str) -> float:
     """Of tokens or padded_tokens, those learned in a second once the first logged steps are done."""
     first, *_, last = training["points"]
     return float((last[count] - first[count]) / (last["seconds"] - first["seconds"]))
+
+
+def _cores(sides: list[dict[str, Any]]) -> str:
+    return f"{statistics.median(each['cores'] for each in sides):.2f}"
 
 
 def _mfu_by_hand(training: dict[str, Any]) -> float:

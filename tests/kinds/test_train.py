@@ -113,6 +113,23 @@ def test_losses_are_those_of_the_whole_batch_whatever_the_stage_and_the_workers(
         assert found[0] != found[1]
 
 
+@pytest.mark.chaos
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_a_method_learns_alike_at_every_stage(office: TrainOffice, method: str) -> None:
+    tuned = "full" if method == "full" else {"name": method, "dropout": 0.0}
+    trainer = {"max_steps": 20}
+    found = {
+        stage: losses(office.run(restart=True, **classifier(office, trainer, method=tuned, deepspeed=stage)))
+        for stage in range(4)
+    }
+    apart = {
+        stage: max(abs(one - other) for one, other in zip(each, found[0], strict=True)) for stage, each in found.items()
+    }
+    print(f"{method}, 20 steps: {found[0][0]:.4f} to {found[0][-1]:.4f}; largest difference from ZeRO-0: {apart}")
+    assert max(apart.values()) < 1e-3
+    assert found[0][0] != found[0][-1]
+
+
 def test_divided_weights_and_fewer_rows_than_workers_are_evaluated(office: TrainOffice) -> None:
     office.write("one.parquet", text=TEXTS[:1], label=LABELS[:1])
     parts = {part: str(office.folder / f"{name}.parquet") for part, name in (("train", "train"), ("validation", "one"))}
