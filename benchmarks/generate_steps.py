@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.generate_models import Request, item_of, llama, tokens_of
 from benchmarks.measure import ROUNDS, table
-from hfray.engines.continuous.engine import ContinuousEngine
+from hfray.engines.continuous.engine import BLOCK_TOKENS, ContinuousEngine
 
 PROMPT, FEW, MANY = 32, 8, 72
 LATE_PROMPTS = (64, 200, 400)
@@ -24,7 +24,9 @@ LOAD = 16
 
 
 def decode(shapes: Sequence[str], dtypes: Sequence[torch.dtype], batches: Sequence[int] = (8, 32, 64)) -> None:
-    """Steady decode against the matrix products of the batch's own shapes, and where the rest of a step goes."""
+    """Steady decode against the matrix products of the batch's own shapes, and where the rest of a step goes. The
+    bounds: the linear layers alone; and these with attention's own two products, over caches as long as the batch's
+    are on average."""
     rows, profiles = [], []
     for shape, dtype in itertools.product(shapes, dtypes):
         model = llama(shape, dtype)
@@ -32,13 +34,15 @@ def decode(shapes: Sequence[str], dtypes: Sequence[torch.dtype], batches: Sequen
         for size in batches:
             found = []
             for _ in range(ROUNDS):
-                step_s = _step_s(model, size)
-                found.append((step_s, _products_s(model, size, dtype)))
-            step_s = statistics.median(each for each, _ in found)
-            share = statistics.median(products / step for step, products in found)
-            rows.append([f"{label}: {size}", f"{1000 * step_s:.1f}", f"{size / step_s:.0f}", f"{100 * share:.0f} %"])
+                linear_s = _linear_s(model, size, dtype)
+                found.append((_step_s(model, size), linear_s, linear_s + _attended_s(model, size, dtype)))
+            step_s = statistics.median(each for each, *_ in found)
+            shares = (statistics.median(each[place] / each[0] for each in found) for place in (1, 2))
+            cells = [f"{100 * share:.0f} %" for share in shares]
+            rows.append([f"{label}: {size}", f"{1000 * step_s:.1f}", f"{size / step_s:.0f}", *cells])
         profiles.append([f"{label}: {batches[-1]}", *_profile(model, batches[-1])])
-    table("Steady decode", ["sequences", "ms a step", "tokens/s", "matrix products alone"], rows)
+    header = ["sequences", "ms a step", "tokens/s", "linear layers alone", "with attention's products"]
+    table("Steady decode", header, rows)
     table("Where a step goes", ["sequences", *_KINDS, "everything else"], profiles)
 
 
@@ -54,7 +58,7 @@ def _step_s(model: Any, size: int) -> float:
     return (seconds[2] - seconds[1]) / (MANY - FEW)
 
 
-def _products_s(model: Any, size: int, dtype: torch.dtype) -> float:
+def _linear_s(model: Any, size: int, dtype: torch.dtype) -> float:
     """Seconds of all the model's linear layers over one batch, one after another."""
     layers = [each for each in model.modules() if isinstance(each, torch.nn.Linear)]
     inputs = {each.in_features: torch.randn(size, each.in_features, dtype=dtype) for each in layers}
@@ -64,6 +68,25 @@ def _products_s(model: Any, size: int, dtype: torch.dtype) -> float:
             started = time.perf_counter()
             for layer in layers:
                 layer(inputs[layer.in_features])
+            seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+def _attended_s(model: Any, size: int, dtype: torch.dtype) -> float:
+    """Seconds of all layers' products of queries with keys and of weights with values, block by block."""
+    config = model.config
+    kv_heads, dim = config.num_key_value_heads, config.head_dim
+    blocks = size * -(-(PROMPT + (FEW + MANY) // 2) // BLOCK_TOKENS)
+    query = torch.randn(blocks, kv_heads, config.num_attention_heads // kv_heads, dim, dtype=dtype)
+    caches = torch.randn(config.num_hidden_layers, 2, blocks, kv_heads, BLOCK_TOKENS, dim, dtype=dtype)
+    weights = torch.rand(*query.shape[:-1], BLOCK_TOKENS, dtype=dtype)
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(10):
+            started = time.perf_counter()
+            for keys, values in caches:
+                torch.matmul(query, keys.transpose(2, 3))
+                torch.matmul(weights, values)
             seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
 

@@ -117,8 +117,10 @@ class BlockTensors:
     def attend(self, step: Step, call: Call) -> Any:
         """Stores the rows' keys and values, then attends."""
         keys, values = self._tensors[call.layer]
-        keys[step.blocks, :, step.offsets] = call.key.transpose(0, 1)
-        values[step.blocks, :, step.offsets] = call.value.transpose(0, 1)
+        slots = step.slots(keys.shape[1])
+        for tensor, states in ((keys, call.key), (values, call.value)):
+            dim = states.shape[-1]
+            tensor.view(-1, dim).index_copy_(0, slots, states.transpose(0, 1).reshape(-1, dim))
         found = []
         if step.num_decodes:
             found.append(_attend_decodes(call, step.decodes(call.window), keys, values))
@@ -136,7 +138,8 @@ def _attend_decodes(call: Call, decodes: Decodes, keys: Any, values: Any) -> Any
     maxima = query.new_full(((num_rows + 1) * decodes.width, *grouped[1:]), float("-inf"), dtype=torch.float32)
     scores = []
     for part in decodes.parts:
-        partial = torch.matmul(query[part.row], keys[part.blocks].transpose(2, 3)).float().mul_(call.scaling)
+        partial = torch.matmul(query.index_select(0, part.row), keys[part.blocks].transpose(2, 3))
+        partial = partial.float().mul_(call.scaling)
         if call.softcap is not None:
             partial = partial.div_(call.softcap).tanh_().mul_(call.softcap)
         partial = partial.add_(part.bias)
@@ -150,7 +153,7 @@ def _attend_decodes(call: Call, decodes: Decodes, keys: Any, values: Any) -> Any
         total += (sinks - most).exp()
     output = query.new_zeros((*grouped, values.shape[-1]), dtype=torch.float32)
     for part, partial in zip(decodes.parts, scores, strict=True):
-        weights = partial.sub_(most[part.row][..., None]).exp_()
+        weights = partial.sub_(most.index_select(0, part.row)[..., None]).exp_()
         total.index_add_(0, part.row, weights.sum(-1))
         output.index_add_(0, part.row, torch.matmul(weights.to(values.dtype), values[part.blocks]).float())
     return output.div_(total[..., None])[:num_rows].flatten(1, 2).to(call.value.dtype)

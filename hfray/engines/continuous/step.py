@@ -74,9 +74,9 @@ class Step:
         ends = np.cumsum(counts)
         self.input_ids = self._tensor(tokens)[None]
         self.position_ids = self._tensor(positions)[None]
-        self.blocks = self._tensor(tables[np.repeat(first, counts) + numbers])
-        """int64 [tokens]: where the keys and values of each token go."""
-        self.offsets = self._tensor(positions % block_tokens)
+        self._blocks = tables[np.repeat(first, counts) + numbers]
+        self._offsets = positions % block_tokens
+        self._slots: dict[int, Any] = {}
         self.drawing = [each.sequence for each in slices if each.draws]
         lasts = [end - 1 for end, each in zip(ends, slices, strict=True) if each.draws]
         self.last_rows = self._tensor(np.array(lasts, dtype=np.int64))
@@ -94,6 +94,15 @@ class Step:
             return [] if names[0] is None else [(names[0], None)]
         rows = np.repeat(np.array([name or "" for name in names]), [each.count for each in self._slices])
         return [(name, self._tensor(np.flatnonzero(rows == name))) for name in sorted({each for each in names if each})]
+
+    def slots(self, num_kv_heads: int) -> Any:
+        """int64 [tokens * num_kv_heads]: where each token's heads go in a cache [num_blocks * num_kv_heads *
+        block_tokens, dim]."""
+        if num_kv_heads not in self._slots:
+            heads = self._blocks[:, None] * num_kv_heads + np.arange(num_kv_heads)
+            slots = heads * self._block_tokens + self._offsets[:, None]
+            self._slots[num_kv_heads] = self._tensor(slots.reshape(-1))
+        return self._slots[num_kv_heads]
 
     def decodes(self, window: int | None) -> Decodes:
         """window: how many last positions a row sees, itself included; None: all."""
