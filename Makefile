@@ -34,6 +34,8 @@ lint: install
 bench: install
 	$(BIN)/python benchmarks/score.py
 	$(BIN)/python benchmarks/tokens.py
+	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/generate.py
 	$(BIN)/python benchmarks/serve.py
 	$(BIN)/python benchmarks/cluster.py
 

@@ -16,6 +16,11 @@ from hfray.errors import DataError, EngineError, HfrayError, SpecError
 _ERRORS: dict[str, type[HfrayError]] = {each.__name__: each for each in (SpecError, DataError, EngineError)}
 
 
+class OutOfStep(EngineError):
+    """This rank has left a collective call that the others still wait in: nothing can be told to them any more, the
+    group has to end. `together` lets it pass."""
+
+
 def gather_json(value: Any) -> list[Any]:
     """Every rank's value, in the order of ranks; all ranks must call it. Alone, one's own."""
     import torch
@@ -41,12 +46,15 @@ def together(what: str) -> Iterator[None]:
     """A block that every rank runs, without collective calls in it: if it fails on one, it fails on all with that
     rank's error, so that nobody waits for a peer that is gone.
 
-    what: where an OSError happened, such as `checkpoint /out/step-10`. Raises SpecError, DataError, EngineError.
+    what: where an OSError happened, such as `checkpoint /out/step-10`. Raises SpecError, DataError, EngineError;
+    OutOfStep on the one rank that it happens to.
     """
     failed: HfrayError | None = None
     cause: BaseException | None = None
     try:
         yield
+    except OutOfStep:
+        raise
     except tuple(_ERRORS.values()) as error:
         failed = error
     except OSError as error:

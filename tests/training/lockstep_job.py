@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 
 from hfray.errors import DataError
-from hfray.training.collective import together
+from hfray.training.collective import OutOfStep, together
 from hfray.training.lockstep import in_lockstep
 from tests.training.state_jobs import VOCABULARY, build
 
@@ -39,3 +41,28 @@ def run_failing(rank: int, world_size: int, passes: list[int]) -> list[object]:
         told = str(error)
     # They can still work together.
     return [told, float(model(input_ids=torch.ones(1, 4, dtype=torch.long)).logits.double().sum())]
+
+
+def run_broken(rank: int, world_size: int, caught: bool) -> None:
+    """The first rank fails in the middle of its second pass; caught: and tries it again, as an engine does that halves
+    its batch when memory is short."""
+    model = build({"stage": 3, "precision": "fp32", "method": "full"}, world_size).module
+    model.eval()
+    passes = 0
+
+    def fail(module: torch.nn.Module, args: object) -> None:
+        if rank == 0 and passes == 1:
+            raise MemoryError("no memory")
+
+    list(model.modules())[-1].register_forward_pre_hook(fail)
+    with together("evaluation"), torch.no_grad(), in_lockstep(model, torch.device("cpu"), needed=True):
+        for _ in range(3):
+            try:
+                model(input_ids=torch.ones(1, 4, dtype=torch.long))
+            except MemoryError:
+                if not caught:
+                    raise
+                with contextlib.suppress(OutOfStep):
+                    model(input_ids=torch.ones(1, 2, dtype=torch.long))
+                return
+            passes += 1
