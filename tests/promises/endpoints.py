@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,9 +146,12 @@ class Load:
     """What a client saw."""
 
     statuses: Counter[str] = field(default_factory=Counter)
-    latencies_s: list[float] = field(default_factory=list)
+    latencies_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """By status."""
     bad: list[str] = field(default_factory=list)
     """The first answers that were no 2xx."""
+    rude: list[str] = field(default_factory=list)
+    """Refusals that do not say when to come again, or not in JSON."""
 
     @property
     def num(self) -> int:
@@ -158,8 +161,8 @@ class Load:
     def failed(self) -> int:
         return self.num - self.statuses["200"]
 
-    def quantile_s(self, share: float) -> float:
-        ordered = sorted(self.latencies_s)
+    def quantile_s(self, share: float, status: str = "200") -> float:
+        ordered = sorted(self.latencies_s[status])
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
@@ -177,13 +180,15 @@ def load(
         try:
             response = await client.post(url, json=dict(bodies(number)))
             status = str(response.status_code)
+            if status in ("429", "503") and not _is_polite(response):
+                found.rude.append(f"{status} {response.headers} {response.text[:200]}")
             if status != "200" and len(found.bad) < 5:
                 found.bad.append(f"{status} {response.text[:200]}")
         except httpx.HTTPError as error:
             status = type(error).__name__
             if len(found.bad) < 5:
                 found.bad.append(repr(error))
-        found.latencies_s.append(time.monotonic() - started)
+        found.latencies_s[status].append(time.monotonic() - started)
         found.statuses[status] += 1
 
     async def run() -> None:
@@ -206,6 +211,12 @@ def load(
     finally:
         stop.set()
         thread.join()
+
+
+def _is_polite(refusal: httpx.Response) -> bool:
+    with contextlib.suppress(ValueError, KeyError):
+        return int(refusal.headers["retry-after"]) >= 1 and bool(refusal.json()["error"])
+    return False
 
 
 def listening(pids: set[int]) -> dict[str, int]:

@@ -12,8 +12,9 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.models.lora_support import save_lora
 from tests.models.support import save_decoder, save_model
@@ -77,6 +78,14 @@ def body(number: int) -> dict[str, Any]:
     return {"inputs": f"text {number} " + "word " * (number % 7)}
 
 
+def without_numbers(folder: Path) -> Path:
+    """A model that loads and is ill: its first answer is not a number."""
+    model = AutoModelForSequenceClassification.from_pretrained(save_model(folder))
+    torch.nn.init.constant_(model.classifier.weight, float("nan"))
+    model.save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("seconds", "every_s"), [(15, 5), pytest.param(130, 15, marks=pytest.mark.chaos)], ids=["short", "long"]
 )
@@ -116,9 +125,13 @@ def test_a_stream_that_is_cut_ends_with_an_error_event(endpoints: Endpoints) -> 
     endpoints.wait_until(lambda: ask(endpoints, "once", "writer").status_code == 200, 60)
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(5, marks=pytest.mark.chaos)])
-def test_versions_roll_under_load(endpoints: Endpoints, rounds: int) -> None:
-    model = endpoints.models["weather"]
+@pytest.mark.parametrize(
+    ("replicas", "rounds"),
+    [(2, 1), pytest.param(2, 5, marks=pytest.mark.chaos), pytest.param(1, 5, marks=pytest.mark.chaos)],
+)
+def test_versions_roll_under_load(endpoints: Endpoints, replicas: int, rounds: int) -> None:
+    usual = endpoints.models["weather"]
+    model = usual | {"replicas": replicas}
     url = f"{endpoints.url}/models/weather"
     tops = []
     with load(url, body, RATE_PER_S) as seen:
@@ -130,9 +143,9 @@ def test_versions_roll_under_load(endpoints: Endpoints, rounds: int) -> None:
             endpoints.wait_until(lambda: not before & set(endpoints.replicas("weather")), 90)  # noqa: B023
             endpoints.wait_until(lambda: len(ask(endpoints).json()[0]) == top_k, 20)  # noqa: B023
             tops.append(top_k)
-    print(f"{rounds} redeploys, {seen.num} requests, {dict(seen.statuses)}")
+    print(f"{rounds} redeploys of {replicas}, {seen.num} requests, {dict(seen.statuses)}")
     assert seen.failed == 0, seen.bad
-    endpoints.models["weather"] = model
+    endpoints.models["weather"] = usual
     endpoints.apply()
     endpoints.wait_until(lambda: len(ask(endpoints).json()[0]) == 3, 60)
 
@@ -144,6 +157,9 @@ def test_a_bad_version_leaves_the_old_one_answering(endpoints: Endpoints, tmp_pa
         endpoints.apply()
         took_s = endpoints.wait_until(lambda: "failed  weather" in endpoints.text(), 60)
         assert "nothing" in endpoints.text().rpartition("failed  weather")[2]
+        endpoints.models["weather"] = model | {"model": {"path": str(without_numbers(tmp_path / "nan"))}}
+        endpoints.apply()
+        endpoints.wait_until(lambda: endpoints.text().count("failed  weather") == 2, 60)
         endpoints.models["weather"] = model | {"resources": {"cpus": 1000}}
         endpoints.apply()
         time.sleep(5)
