@@ -110,7 +110,9 @@ def words(folder: Path) -> None:
             },
         },
         "input": {"train": str(tokens), "validation": str(tokens)},
-        "trainer": trainer(2e-3, 6, "loss") | {"weight_decay": 0.1, "greater_is_better": False},
+        "global_batch_size": 8,
+        "trainer": trainer(1e-3, 6, "loss")
+        | {"per_device_train_batch_size": 4, "weight_decay": 0.1, "greater_is_better": False},
     })  # fmt: skip
     documents = {part: list(token_documents(tokens / "data" / part)) for part in ("train", "validation")}
     trigram = trigram_loss(documents["train"], documents["validation"], VOCABULARY)
