@@ -94,7 +94,8 @@ class Evaluator:
     def _task_metrics(self, model: Any, *, gathered: bool) -> dict[str, float]:
         pairs: list[tuple[Any, Any]] = []
         # In this order: what is told is a collective call, for which all must have left the lockstep.
-        with together("evaluation"), in_lockstep(model, self.rank.device, needed=gathered):
+        # The predictor calls the body, past an adapter's model around it.
+        with together("evaluation"), in_lockstep(body_of(model), self.rank.device, needed=gathered):
             pairs = self._answers(model)
         everybody = [pair for of_rank in gather_json(pairs) for pair in of_rank]
         metrics: dict[str, float] = {}

@@ -130,10 +130,11 @@ def test_a_method_learns_alike_at_every_stage(office: TrainOffice, method: str) 
     assert found[0][0] != found[0][-1]
 
 
-def test_divided_weights_and_fewer_rows_than_workers_are_evaluated(office: TrainOffice) -> None:
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_divided_weights_and_fewer_rows_than_workers_are_evaluated(office: TrainOffice, method: str) -> None:
     office.write("one.parquet", text=TEXTS[:1], label=LABELS[:1])
     parts = {part: str(office.folder / f"{name}.parquet") for part, name in (("train", "train"), ("validation", "one"))}
-    report = office.run(**classifier(office, {"max_steps": 1}, input=parts, deepspeed=3))
+    report = office.run(**classifier(office, {"max_steps": 1}, input=parts, method=method, deepspeed=3))
     assert {"loss", "accuracy"} <= set(report.metrics)
 
 
