@@ -95,8 +95,11 @@ def memory() -> None:
             peaks[rows] = Peaks()
             score_job(Path(folder), f"out{rows}", {"engine": {"name": "fake"}}, watch=peaks[rows])
     cells = []
-    for name in ("driver", "object store"):
-        few, many = (getattr(each, name.replace(" ", "_")) / 2**20 for each in peaks.values())
+    for name, both in (
+        ("driver", [each.driver for each in peaks.values()]),
+        ("object store", [each.object_store for each in peaks.values()]),
+    ):
+        few, many = (each / 2**20 for each in both)
         cells.append([name, f"{few:,.0f}", f"{many:,.0f}", f"{many - few:+,.0f}"])
     table("Peak memory in MiB, fake engine", ["process", "10,000 rows", "1,000,000 rows", "growth"], cells)
 

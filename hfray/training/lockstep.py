@@ -31,6 +31,8 @@ def in_lockstep(model: Any, device: torch.device, *, needed: bool) -> Iterator[N
     try:
         try:
             yield
+        except OutOfStep:
+            raise
         except Exception as error:
             lockstep.check(error)
             lockstep.wait_for_others()
@@ -59,7 +61,7 @@ class _Lockstep:
         self._inside = False
 
     def check(self, error: Exception | None = None) -> None:
-        """Whether the last call came to its end. error: what it may have ended with."""
+        """Raises OutOfStep unless the last call came to its end. error: what it may have ended with."""
         if self._inside:
             why = "" if error is None else f" ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
             raise OutOfStep(
@@ -70,8 +72,12 @@ class _Lockstep:
     def wait_for_others(self) -> None:
         self._finished = True
         while self._anybody_works(False):
-            with torch.no_grad():
-                self._model(**self._smallest())
+            try:
+                with torch.no_grad():
+                    self._model(**self._smallest())
+            except Exception as error:
+                self.check(error)
+                raise
 
     def _anybody_works(self, this_one: bool) -> bool:
         working = torch.tensor(int(this_one), device=self._device)

@@ -167,7 +167,9 @@ def test_a_gateway_that_is_killed_costs_a_client_that_tries_again_nothing(
         for number in range(kills):
             endpoints.wait_until(lambda: len(endpoints.replicas("gateway")) == 2, 60)
             answers = [pool.submit(post, f"text {number} {each}") for each in range(100)]
-            kill(endpoints.replicas("gateway")[number % 2])
+            victim = endpoints.replicas("gateway")[number % 2]
+            kill(victim)
+            endpoints.wait_until(lambda: victim not in endpoints.replicas("gateway"), 10)  # noqa: B023
             statuses.update(each.result() for each in answers)
     print(f"{kills} kills, {dict(statuses)}, connections that broke: {len(broken)}")
     assert statuses == {200: 100 * kills}
