@@ -29,6 +29,7 @@ WORKERS = {"min": 2}
 SQUAD_TRAINED = 8_000
 VOCABULARY = 4_096
 SEQUENCE = 256
+TENTH = 10  # of the texts one in ten is for validation
 
 
 def banking(folder: Path) -> None:
@@ -86,19 +87,22 @@ def answers(folder: Path) -> None:
 def words(folder: Path) -> None:
     """A small Llama from scratch on Shakespeare and Wikipedia, against a trigram model of the same tokens."""
     texts = [*paragraphs(DATA / "tinyshakespeare/input.txt", "\n\n"), *paragraphs(DATA / "wikitext2_raw/wiki.test.raw")]
-    write_rows(folder / "words.jsonl", ({"text": text} for text in texts))
-    source = {"path": str(folder / "words.jsonl")}
-    tokenizer = folder / "words-tokenizer"
+    sources = {"train": [each for number, each in enumerate(texts) if number % TENTH], "validation": texts[::TENTH]}
+    for part, some in sources.items():
+        write_rows(folder / f"words-{part}.jsonl", ({"text": text} for text in some))
+    paths = {part: {"path": str(folder / f"words-{part}.jsonl")} for part in sources}
     job(folder, {
-        "kind": "tokenize", "name": "words-tokenizer", "input": source, "output": {"path": str(tokenizer)},
+        "kind": "tokenize", "name": "words-tokenizer", "input": paths["train"],
         "mode": {"name": "tokenizer", "algorithm": "byte-bpe", "vocab_size": VOCABULARY},
+        "output": {"path": str(folder / "words-tokenizer")},
     })  # fmt: skip
-    model = str(tokenizer / "tokenizer")
-    tokens = folder / "words-tokens"
-    job(folder, {
-        "kind": "tokenize", "name": "words-tokens", "model": {"path": model}, "input": source, "mode": "packed",
-        "max_length": SEQUENCE, "split": {"validation": 0.1, "seed": 0}, "output": {"path": str(tokens)},
-    })  # fmt: skip
+    model = str(folder / "words-tokenizer/tokenizer")
+    tokens = {part: folder / f"words-{part}" for part in sources}
+    for part, path in tokens.items():
+        job(folder, {
+            "kind": "tokenize", "name": "words-tokens", "model": {"path": model}, "input": paths[part],
+            "mode": "packed", "max_length": SEQUENCE, "output": {"path": str(path)},
+        })  # fmt: skip
     learned = learn(folder, "words", {
         "task": {"name": "text-generation"},
         "model": {
@@ -109,17 +113,18 @@ def words(folder: Path) -> None:
                 "tie_word_embeddings": True,
             },
         },
-        "input": {"train": str(tokens), "validation": str(tokens)},
+        "input": {part: str(path) for part, path in tokens.items()},
         "global_batch_size": 8,
         "trainer": trainer(1e-3, 6, "loss")
         | {"per_device_train_batch_size": 4, "weight_decay": 0.1, "greater_is_better": False},
     })  # fmt: skip
-    documents = {part: list(token_documents(tokens / "data" / part)) for part in ("train", "validation")}
-    trigram = trigram_loss(documents["train"], documents["validation"], VOCABULARY)
-    rows = [
-        [side, f"{nats:.3f}", f"{math.exp(nats):.0f}"]
-        for side, nats in (("trigram", trigram), ("Llama", learned.best["loss"]))
-    ]
+    task = {"name": "perplexity", "max_length": SEQUENCE, "append_eos": True}
+    scored = score(folder, "words", task, paths["validation"])
+    documents = [list(token_documents(path / "data/train")) for path in tokens.values()]
+    trigram = trigram_loss(*documents, VOCABULARY)
+    found = {"trigram": trigram, "Llama, untrained": learned.untrained["loss"], "Llama": learned.best["loss"]}
+    found["Llama, scored by a job of its own"] = scored["loss"]
+    rows = [[side, f"{nats:.5f}", f"{math.exp(nats):.1f}"] for side, nats in found.items()]
     table("Shakespeare and Wikipedia", ["model", "validation loss, nats a token", "perplexity"], rows)
 
 
@@ -150,11 +155,12 @@ def learn(folder: Path, name: str, changes: dict[str, Any]) -> Learned:
 
 
 def score(
-    folder: Path, name: str, task: dict[str, Any], source: dict[str, Any], label: str, *, output: str = ""
+    folder: Path, name: str, task: dict[str, Any], source: dict[str, Any], label: str = "", *, output: str = ""
 ) -> dict[str, float]:
+    """Metrics of a score job with what a run left. label: the reference column, "" where there is none."""
     report = job(folder, {
         "kind": "score", "name": f"{name}-scored", "model": {"path": str(folder / name), "dtype": "float32"},
-        "task": task, "input": source, "metrics": {"label": label},
+        "task": task, "input": source, "metrics": {"label": label} if label else {},
         "output": {"path": str(folder / (output or f"{name}-scored"))},
     })  # fmt: skip
     return dict(report["metrics"])

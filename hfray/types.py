@@ -110,6 +110,17 @@ class MaskScores:
 
 
 @dataclass(frozen=True, slots=True)
+class NextTokens:
+    """How well a causal language model foresees each token from those before it.
+
+    -> {"logprobs": float32 [num_tokens - first]}, in nats, of the item's tokens from number `first` on, which is at
+    least 1: nothing foresees the token 0.
+    """
+
+    first: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Generated:
     """-> {"tokens": int64 [num_new_tokens], "finish": "stop" | "length"}, without the prompt, without padding.
 
@@ -120,7 +131,7 @@ class Generated:
     """
 
 
-Reduce = Logits | TokenLogits | Spans | Pool | Features | MaskScores | Generated
+Reduce = Logits | TokenLogits | Spans | Pool | Features | MaskScores | NextTokens | Generated
 
 StopMatcher = Callable[[Sequence[int]], bool]
 """New token ids so far -> whether a stop string is complete. Built by the task, which knows text."""

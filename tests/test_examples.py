@@ -165,7 +165,7 @@ def test_the_input_of_a_job_has_what_it_needs(path: Path, tmp_path: Path) -> Non
     columns.require(TASKS[job.task.name].required_columns(job.task), "task")
     if job.input.where is not None:
         columns.require(compile_where(job.input.where).columns, "where")
-    if job.metrics is not None:
+    if job.metrics is not None and job.metrics.label is not None:
         columns.require([job.metrics.label], "metrics")
 
 

@@ -11,7 +11,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from hfray.engines.base import EngineStats, Outputs, TokenScores, score_arrays
-from hfray.types import Array, Features, Generated, Item, Logits, MaskScores, Output, Pool, Spans, TokenLogits
+from hfray.types import (
+    Array,
+    Features,
+    Generated,
+    Item,
+    Logits,
+    MaskScores,
+    NextTokens,
+    Output,
+    Pool,
+    Spans,
+    TokenLogits,
+)
 
 EMBEDDING_SIZE = 8
 
@@ -72,6 +84,8 @@ class FakeEngine:
             candidates = np.array(reduce.targets or range(reduce.top_k), dtype=np.int64)[: reduce.top_k]
             ids = np.tile(candidates, (len(reduce.positions), 1))
             return {"ids": ids, "scores": np.full(ids.shape, 1 / ids.shape[1], dtype=np.float32)}
+        if isinstance(reduce, NextTokens):
+            return {"logprobs": random.floats(item.num_tokens - reduce.first) - 1}
         if isinstance(reduce, Generated):
             limit = 4 if item.generation is None else min(4, item.generation.max_new_tokens)
             tokens = np.asarray(item.inputs["input_ids"][:limit], dtype=np.int64)

@@ -14,9 +14,10 @@ import torch
 
 from hfray.engines.generate import generate_batch
 from hfray.models.load import LoadedModel
-from hfray.types import Features, Item, Logits, MaskScores, Output, Pool, Spans, TokenLogits
+from hfray.types import Array, Features, Item, Logits, MaskScores, NextTokens, Output, Pool, Spans, TokenLogits
 
 PATCH_PIXELS = 256  # a 16 x 16 patch is about one position of a vision transformer
+CHUNK_POSITIONS = 1024  # whose scores of a whole vocabulary are in float32 at a time
 
 
 def cost_tokens(item: Item) -> int:
@@ -102,6 +103,28 @@ def _mask_scores(_: LoadedModel, outputs: Any, lengths: list[int], items: Sequen
     return results
 
 
+def _next_tokens(_: LoadedModel, outputs: Any, lengths: list[int], items: Sequence[Item]) -> list[Output]:
+    results: list[Output] = []
+    for row, (item, length) in enumerate(zip(items, lengths, strict=True)):
+        reduce = item.reduce
+        if not isinstance(reduce, NextTokens):
+            raise TypeError("a batch must hold one reduce class")
+        parts = [
+            _logprobs(outputs.logits[row, start - 1 : stop - 1], item.inputs["input_ids"][start:stop])
+            for start in range(reduce.first, length, CHUNK_POSITIONS)
+            for stop in (min(start + CHUNK_POSITIONS, length),)
+        ]
+        results.append({"logprobs": np.concatenate([np.zeros(0, np.float32), *parts])})
+    return results
+
+
+def _logprobs(logits: torch.Tensor, ids: Array) -> Array:
+    """logits: [num_tokens, vocabulary]; ids: [num_tokens]."""
+    wanted = torch.as_tensor(ids, device=logits.device)[:, None]
+    found: Array = _to_numpy(logits.float().log_softmax(dim=-1).gather(-1, wanted)[:, 0])
+    return found
+
+
 def _pool(loaded: LoadedModel, outputs: Any, lengths: list[int], items: Sequence[Item]) -> list[Output]:
     hidden = outputs.last_hidden_state
     reduce = items[0].reduce
@@ -175,5 +198,6 @@ _REDUCTIONS: dict[type, Callable[..., list[Output]]] = {
     TokenLogits: _token_logits,
     Spans: _spans,
     MaskScores: _mask_scores,
+    NextTokens: _next_tokens,
     Pool: _pool,
 }

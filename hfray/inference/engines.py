@@ -39,7 +39,7 @@ def choose_engine(use: ModelUse, config: Any) -> EngineSpec:
         return use.engine
     # With int8 a text depends on all that shares its step; static batches of one shard are at least always the same.
     proved = config.model_type in PROVED and configuration_problem(config) is None and not _is_int8(use, config)
-    fits = TASKS[use.task.name].auto_model == "AutoModelForCausalLM" and proved and _setting_problem(use) is None
+    fits = TASKS[use.task.name].generates_causally() and proved and _setting_problem(use) is None
     return ContinuousEngineSpec(name="continuous") if fits else BatchEngineSpec()
 
 

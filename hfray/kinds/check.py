@@ -58,7 +58,7 @@ def check_columns(checked: Checked, plan: Plan) -> Columns:
             f"input.path: {len(plan.indexes)} batch files, whose answers would be in one; make a job of each, as "
             "OpenAI makes a batch of each"
         )
-    if job.metrics is not None:
+    if job.metrics is not None and job.metrics.label is not None:
         columns.require([job.metrics.label], "metrics.label")
     return columns
 

@@ -64,30 +64,28 @@ def _error_type(type_: pa.DataType, format: str) -> pa.DataType:
 
 
 def compute_metrics(checked: Checked, ledger: Ledger, receipts: Sequence[Receipt]) -> dict[str, float]:
-    """The task's metrics over all rows that did not fail and have a reference; {} if the job asks for none.
-
-    Raises SpecError when no row has both.
+    """The task's metrics over all rows that did not fail and have a reference, where one is needed; {} if the job asks
+    for none. Raises SpecError when no row has both.
     """
     if checked.job.metrics is None:
         return {}
     label = checked.job.metrics.label
-    results: list[Any] = []
-    references: list[Any] = []
-    for result, reference in _pairs(ledger, receipts, label):
-        results.append(result)
-        references.append(reference)
-    if not results:
-        raise SpecError(f"metrics.label: no row has both a result and a value in {label!r}")
-    return checked.task.metrics(results, references)
+    pairs = list(_pairs(ledger, receipts, label))
+    if not pairs:
+        needed = "a result" if label is None else f"both a result and a value in {label!r}"
+        raise SpecError(f"metrics{'' if label is None else '.label'}: no row has {needed}")
+    return checked.task.metrics([result for result, _ in pairs], [reference for _, reference in pairs])
 
 
-def _pairs(ledger: Ledger, receipts: Sequence[Receipt], label: str) -> Iterator[tuple[Any, Any]]:
+def _pairs(ledger: Ledger, receipts: Sequence[Receipt], label: str | None) -> Iterator[tuple[Any, Any]]:
+    """Results with their references; label: None for no references."""
+    names = ("result", "error", *([] if label is None else [label]))
     for receipt in receipts:
         if not receipt.rows:
             continue
-        name = ledger.layout.name(receipt.shard)
-        table = decode_part(ledger.read_part(receipt.shard), ledger.format, name, ("result", label, "error"))
-        columns = [table.column(column).to_pylist() for column in ("result", label, "error")]
-        for result, reference, error in zip(*columns, strict=True):
-            if error is None and reference is not None:
+        table = decode_part(ledger.read_part(receipt.shard), ledger.format, ledger.layout.name(receipt.shard), names)
+        columns = [table.column(name).to_pylist() for name in names]
+        references = columns[2] if label is not None else [None] * table.num_rows
+        for result, error, reference in zip(*columns[:2], references, strict=True):
+            if error is None and (label is None or reference is not None):
                 yield result, reference

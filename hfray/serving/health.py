@@ -19,7 +19,8 @@ from hfray.types import GenerationParams, Item
 
 NUM_BAD = 3
 """So many answers in a row that are no finite numbers, and the model is asked itself, busy or not."""
-CANARY_TEXT = "hello"
+CANARY_TEXT = "hello, hello"
+"""Two tokens at least: of one alone a language model has nothing to foresee."""
 _OWN_FAULTS = ("NonFiniteOutput", "ModelFailure")
 
 

@@ -108,7 +108,7 @@ class EndpointSpec(Strict):
     @model_validator(mode="after")
     def _check_engine(self) -> EndpointSpec:
         task = TASKS[self.task.name]
-        if isinstance(self.engine, ContinuousEngineSpec) and task.auto_model != "AutoModelForCausalLM":
+        if isinstance(self.engine, ContinuousEngineSpec) and not task.generates_causally():
             raise misfit(
                 "engine.name", f"continuous generates with decoder-only models; use batch for {self.task.name}"
             )

@@ -66,7 +66,7 @@ class ScoreJob(Strict):
     @model_validator(mode="after")
     def _check_engine(self) -> ScoreJob:
         task = TASKS[self.task.name]
-        if isinstance(self.engine, ContinuousEngineSpec) and task.auto_model != "AutoModelForCausalLM":
+        if isinstance(self.engine, ContinuousEngineSpec) and not task.generates_causally():
             what = "computes no text" if task.mode == "forward" else "is for encoder-decoders"
             problem = f"continuous generates with decoder-only models, and task {self.task.name} {what}; use batch"
             raise misfit("engine.name", problem)
@@ -84,6 +84,13 @@ class ScoreJob(Strict):
 
     @model_validator(mode="after")
     def _check_metrics(self) -> ScoreJob:
-        if self.metrics is not None and TASKS[self.task.name].metrics is Task.metrics:
-            raise misfit("metrics", f"task {self.task.name} has no metrics; remove this section")
+        if self.metrics is None:
+            return self
+        task = TASKS[self.task.name]
+        if task.metrics is Task.metrics:
+            raise misfit("metrics", f"task {task.name} has no metrics; remove this section")
+        if task.needs_references and self.metrics.label is None:
+            raise misfit("metrics.label", "missing: the column that results are compared with")
+        if not task.needs_references and self.metrics.label is not None:
+            raise misfit("metrics.label", f"task {task.name} compares with nothing; write `metrics: {{}}`")
         return self

@@ -161,8 +161,8 @@ class OutputSpec(Strict):
 class MetricsSpec(Strict):
     """Compares results with a reference column by the task's own metrics."""
 
-    label: str
-    """The reference column."""
+    label: str | None = None
+    """The reference column; every task has one but perplexity, whose metrics need none (`metrics: {}`)."""
 
 
 class BatchEngineSpec(Strict):

@@ -6,6 +6,7 @@ from hfray.tasks.base import Task
 from hfray.tasks.feature_extraction import FeatureExtraction
 from hfray.tasks.fill_mask import FillMask
 from hfray.tasks.image_classification import ImageClassification
+from hfray.tasks.perplexity import Perplexity
 from hfray.tasks.question_answering import QuestionAnswering
 from hfray.tasks.sentence_similarity import SentenceSimilarity
 from hfray.tasks.summarization import Summarization
@@ -33,6 +34,7 @@ TASKS: dict[str, type[Task]] = {
         Translation,
         Text2TextGeneration,
         TextGeneration,
+        Perplexity,
         ImageClassification,
         ZeroShotImageClassification,
     )

@@ -94,6 +94,8 @@ class Task(ABC):
     optional_columns: ClassVar[tuple[str, ...]] = ()
     metric_names: ClassVar[tuple[str, ...]] = ()
     """All that `metrics` may give; which of them depends on the model's head and on the references."""
+    needs_references: ClassVar[bool] = True
+    """Whether the metrics compare results with a reference column."""
     needs_text: ClassVar[bool] = True
     """Whether the task tokenises, so that the model must bring a tokenizer."""
     needs_images: ClassVar[bool] = False
@@ -106,6 +108,11 @@ class Task(ABC):
         self.options = options
         self.processor = processor
         self.model_info = model_info
+
+    @classmethod
+    def generates_causally(cls) -> bool:
+        """Whether a decoder-only model writes text: what the continuous engine does."""
+        return cls.mode == "generate" and cls.auto_model == "AutoModelForCausalLM"
 
     @classmethod
     def required_columns(cls, options: Any) -> tuple[str, ...]:
@@ -132,7 +139,8 @@ class Task(ABC):
         return Summary()
 
     def metrics(self, results: Sequence[Result], references: Sequence[Any]) -> dict[str, float]:
-        """Compares results (of rows that did not fail) with reference values, one for one.
+        """Compares results (of rows that did not fail) with reference values, one for one; without `needs_references`
+        these are all None.
 
         Raises RowError-free: a reference of the wrong type is a DataError that names the value.
         """

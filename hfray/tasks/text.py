@@ -239,6 +239,12 @@ def _with_minus_one(values: Sequence[int | None]) -> Array:
     return np.array([-1 if value is None else value for value in values], dtype=np.int64)
 
 
+def appends_eos(tokenizer: Any) -> bool:
+    """Whether the tokenizer ends each text in its end-of-sequence token by itself."""
+    with_special, bare = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
+    return len(with_special) > len(bare) and bool(with_special[-1] == tokenizer.eos_token_id)
+
+
 def effective_max_length(options: TaskOptions, model_limit: int | None) -> int | None:
     """The job's max_length under the model's limit."""
     if options.max_length is None:

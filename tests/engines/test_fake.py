@@ -19,6 +19,7 @@ from hfray.types import (
     Item,
     Logits,
     MaskScores,
+    NextTokens,
     Pool,
     Spans,
     TokenLogits,
@@ -38,6 +39,8 @@ IDS = {"input_ids": np.array([4, 5, 6, 7, 8])}
         (Features(), {"embedding": (EMBEDDING_SIZE,)}),
         (MaskScores((1, 3), 4), {"ids": (2, 4), "scores": (2, 4)}),
         (MaskScores((1,), 4, (7, 9)), {"ids": (1, 2), "scores": (1, 2)}),
+        (NextTokens(), {"logprobs": (4,)}),
+        (NextTokens(3), {"logprobs": (2,)}),
     ],
     ids=str,
 )

@@ -11,9 +11,10 @@ import pytest
 import torch
 import transformers
 
+from hfray.engines import forward
 from hfray.engines.batch import BatchEngine
 from hfray.engines.forward import PATCH_PIXELS, cost_tokens, run_batch
-from hfray.types import Features, Item, Logits, MaskScores, Output, Pool, TokenLogits
+from hfray.types import Features, Item, Logits, MaskScores, NextTokens, Output, Pool, TokenLogits
 from tests.models.support import loaded
 from tests.tasks.support import bert_config, run_items, tiny_model
 
@@ -167,6 +168,19 @@ def test_mask_scores_of_several_positions_and_sizes() -> None:
     assert outputs[1]["ids"].shape == (1, 2)
     (wide,) = run(model, text_items((4,), MaskScores((1,), 1000)))
     assert wide["ids"].shape == (1, 50)  # no more than the vocabulary has
+
+
+@pytest.mark.parametrize("chunk", [3, 1024])
+def test_next_tokens_of_several_lengths(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(forward, "CHUNK_POSITIONS", chunk)
+    torch.manual_seed(0)
+    size = {"n_embd": 32, "n_layer": 2, "n_head": 2, "vocab_size": 50, "initializer_range": 0.5}
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**size)).eval()
+    items = [*text_items((4, 12, 7), NextTokens()), *text_items((9,), NextTokens(6)), *text_items((0,), NextTokens())]
+    outputs = run(model, items)
+    assert [output["logprobs"].shape for output in outputs] == [(4,), (12,), (7,), (4,), (0,)]
+    assert all(output["logprobs"].dtype == np.float32 for output in outputs)
+    assert_same(outputs, run_items(model, items))
 
 
 def test_a_batch_without_padding_goes_without_a_mask() -> None:

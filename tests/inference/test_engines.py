@@ -42,6 +42,7 @@ def test_generation_with_a_proved_architecture_is_continuous() -> None:
     ("changes", "model"),
     [
         ({"task": {"name": "text-classification"}}, config("llama")),
+        ({"task": {"name": "perplexity"}}, config("llama")),
         ({"task": {"name": "summarization"}}, config("t5")),
         ({}, config("falcon")),
         ({}, config("rwkv")),
@@ -55,6 +56,7 @@ def test_generation_with_a_proved_architecture_is_continuous() -> None:
     ],
     ids=[
         "forward",
+        "no text",
         "encoder-decoder",
         "own attention",
         "unknown",
@@ -91,7 +93,10 @@ def test_an_architecture_that_no_test_has_seen_may_be_asked_for() -> None:
     assert choose_engine(job(engine={"name": "continuous"}), config("arcee")).name == "continuous"
 
 
-@pytest.mark.parametrize(("task", "reason"), [("fill-mask", "computes no text"), ("translation", "encoder-decoders")])
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [("fill-mask", "computes no text"), ("perplexity", "computes no text"), ("translation", "encoder-decoders")],
+)
 def test_a_task_that_does_not_fit_is_known_without_a_model(task: str, reason: str) -> None:
     with pytest.raises(ValueError, match=f"task {task} .*{reason}"):
         job(task={"name": task}, engine={"name": "continuous"})

@@ -63,7 +63,7 @@ ARCHITECTURES: dict[str, tuple[Any, tuple[str, ...]]] = {
     ),
     "GPT2LMHeadModel": (
         transformers.GPT2Config(n_embd=32, n_layer=1, n_head=2),
-        ("feature-extraction", "sentence-similarity", "text-generation"),
+        ("feature-extraction", "perplexity", "sentence-similarity", "text-generation"),
     ),
     "BartModel": (  # facebook/bart-base: its language model head is its input embedding
         transformers.BartConfig(d_model=32, encoder_layers=1, decoder_layers=1),

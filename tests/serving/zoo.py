@@ -47,6 +47,7 @@ def zoo(folder: Path) -> dict[str, tuple[Replica, Card]]:
     models["text-generation"] = replica_of(
         path, {"name": "text-generation", "max_new_tokens": NUM_TOKENS}, limits=LIMITS
     )
+    models["perplexity"] = replica_of(path, "perplexity", limits=LIMITS)
     for task in ("summarization", "text2text-generation"):
         path = _seq2seq(folder / task)
         models[task] = replica_of(path, {"name": task, "max_new_tokens": NUM_TOKENS}, limits=LIMITS)

@@ -75,6 +75,9 @@ MISTAKES = [
     ("path: data.csv", "path: a\n  format: text\n  delimiter: ;", "10: input.delimiter: only for format csv, not text"),
     ("name: text-classification\n  top_k: 3", "name: feature-extraction\nmetrics: {label: y}",
      "6: metrics: task feature-extraction has no metrics; remove this section"),
+    ("  top_k: 3", "  top_k: 3\nmetrics: {}", "7: metrics.label: missing: the column that results are compared with"),
+    ("name: text-classification\n  top_k: 3", "name: perplexity\nmetrics: {label: y}",
+     "6: metrics.label: task perplexity compares with nothing; write `metrics: {}`"),
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertTokenizer, PreTrainedModel
 
 from hfray.errors import RowError
 from hfray.tasks.base import ModelInfo, Processor
-from hfray.types import Features, Item, Logits, MaskScores, Output, Pool, Spans, TokenLogits
+from hfray.types import Features, Item, Logits, MaskScores, NextTokens, Output, Pool, Spans, TokenLogits
 from tests.conftest import SHARED_DATA
 
 torch.set_num_threads(1)
@@ -143,6 +143,9 @@ def _run(model: Any, item: Item) -> Output:
             return {"embedding": _pool(outputs.last_hidden_state[0].float(), reduce).numpy()}
         case MaskScores():
             return _mask_scores(outputs.logits[0].float(), reduce)
+        case NextTokens():
+            found = outputs.logits[0, :-1].float().log_softmax(-1).gather(-1, inputs["input_ids"][0, 1:, None])
+            return {"logprobs": found[reduce.first - 1 :, 0].numpy()}
     raise NotImplementedError(f"{type(reduce).__name__} needs a generating engine")
 
 

@@ -76,6 +76,10 @@ def vectors(call: Call, results: Sequence[Result], own: Mapping[str, Any]) -> An
     return results[0] if is_nested and not call.many else list(results)
 
 
+def foreseen(call: Call, results: Sequence[Result], own: Mapping[str, Any]) -> Any:
+    return _each(call, list(results))
+
+
 def similarities(call: Call, results: Sequence[Result], own: Mapping[str, Any]) -> Any:
     return list(results[0])
 

@@ -128,6 +128,13 @@ FORMS: dict[str, Form] = {
             ],
         },
     ),
+    "perplexity": Form(
+        texts.PerplexityBody,
+        shapes.Foreseen | list[shapes.Foreseen],
+        answers.foreseen,
+        {"inputs": "The cat sat on the mat."},
+        {"loss": 3.2, "perplexity": 24.5, "tokens": 7},
+    ),
     "image-classification": Form(
         images.ImageClassificationBody,
         _Labels,

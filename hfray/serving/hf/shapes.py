@@ -38,6 +38,14 @@ class MaskToken(Fields):
     tokenStr: str  # noqa: N815 - the published schema demands this spelling
 
 
+class Foreseen(Fields):
+    loss: float
+    """Nats a token."""
+    perplexity: float
+    tokens: int
+    """Over how many; the first is not among them, as nothing comes before it."""
+
+
 class Rank(Fields):
     index: int
     """The place of the text in `texts`."""

@@ -51,6 +51,22 @@ class TextClassificationBody(Body):
         return [{"text": one} if isinstance(one, str) else one.model_dump() for one in each], many
 
 
+class PerplexityParameters(Parameters):
+    names: ClassVar[Mapping[str, str]] = {"stride": "stride", "append_eos": "append_eos"}
+    stride: Annotated[int, Field(ge=0)] | None = None
+    """Tokens of context that further windows of a long text begin with."""
+    append_eos: bool | None = None
+    """Whether the end of the text is to be foreseen too."""
+
+    def changes(self, limits: Limits) -> dict[str, Any]:
+        at_most(self.given(), "stride", limits.max_stride_tokens)
+        return super().changes(limits)
+
+
+class PerplexityBody(TextBody):
+    parameters: PerplexityParameters | None = None
+
+
 class TokenClassificationParameters(Parameters):
     names: ClassVar[Mapping[str, str]] = {
         "aggregation_strategy": "aggregation",

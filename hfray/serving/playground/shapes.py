@@ -165,6 +165,11 @@ def _near(filled: Filled, answer: Any) -> str:
     return views.table(["Text", "Similarity"], rows)
 
 
+def _foreseen(filled: Filled, answer: Any) -> str:
+    rows = [[text, each["perplexity"], each["tokens"]] for text, each in zip(_lines(filled.text), answer, strict=True)]
+    return views.table(["Text", "Perplexity", "Tokens"], rows)
+
+
 def _ranking(filled: Filled, answer: Any) -> str:
     texts = _lines(filled.second)
     return views.table(["Text", "Score"], [[texts[each["index"]], each["score"]] for each in answer])
@@ -226,6 +231,7 @@ SHAPES: dict[str, Shape] = {
         "Translates a text.", _TEXT, _translated, _written("translation_text"), has_languages=True, run="Translate"
     ),
     "text2text-generation": Shape("Turns a text into another.", _TEXT, _plain, _written("generated_text")),
+    "perplexity": Shape("Tells how well texts are foreseen.", Field("Texts", _ONE_A_LINE), _embedded, _foreseen),
     "image-classification": Shape(
         "Sorts an image into labels.", None, _image_classified, _first_labels, has_image=True, run="Classify"
     ),

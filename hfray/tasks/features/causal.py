@@ -18,7 +18,7 @@ from hfray.tasks.features.base import FeatureOptions, Features
 from hfray.tasks.features.packing import Packer
 from hfray.tasks.features.pieces import Pieces
 from hfray.tasks.flat import FlatEncoder
-from hfray.tasks.text import CutText, text_of
+from hfray.tasks.text import CutText, appends_eos, text_of
 from hfray.types import Array, Examples, Ragged, Row
 
 if TYPE_CHECKING:
@@ -141,8 +141,7 @@ def must_append_eos(tokenizer: Any, options: Any) -> bool:
             f"mode {options.name}: the tokenizer has no end-of-sequence token, so nothing tells where a text ends; "
             "choose a tokenizer that has one" + (", or append_eos: false" if hasattr(options, "append_eos") else "")
         )
-    with_special, bare = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
-    return not (len(with_special) > len(bare) and with_special[-1] == tokenizer.eos_token_id)
+    return not appends_eos(tokenizer)
 
 
 def pad_id(tokenizer: Any) -> int:

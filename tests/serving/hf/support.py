@@ -25,7 +25,7 @@ def _registry() -> Registry[Any]:
 
 
 def is_published(task: str) -> bool:
-    """Whether there is a schema for the task at all: text-ranking and text2text-generation have none."""
+    """Whether there is a schema for the task at all: perplexity, text-ranking and text2text-generation have none."""
     _registry()
     return (FOLDER / f"{task}.input.json").is_file()
 

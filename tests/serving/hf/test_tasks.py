@@ -129,6 +129,17 @@ def test_a_language_model(parameters: dict[str, Any]) -> None:
     assert ("details" in found[0]) == parameters.get("details", False)
 
 
+@pytest.mark.parametrize("inputs", ["Once upon a time", ["Once upon a time", "there was"]])
+def test_perplexity(inputs: str | list[str]) -> None:
+    kind = TASKS["perplexity"]
+    model = model_of("gpt2")
+    task = make_task(kind, model, tokenizer_of("gpt2"))
+    body = {"inputs": inputs, "parameters": {"append_eos": True, "stride": 2}}
+    call = parse("perplexity", body, Limits(), task.options.model_dump())
+    found = told(call, task, answer(task, model, call.rows, options_of(task, call)))
+    assert len(found if call.many else [found]) == len(call.rows)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["summarization", "translation", "text2text-generation"])
 def test_encoder_decoders(name: str) -> None:
