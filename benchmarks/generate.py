@@ -146,7 +146,8 @@ def main() -> None:
             elif name == "decode":
                 decode(asked.shapes, whole)
             elif name == "late":
-                late(asked.shapes[0], whole[0])
+                for shape in asked.shapes:
+                    late(shape, whole[0])
             else:
                 served(folder)
 

@@ -45,7 +45,7 @@ def _name(side: str, path: Path) -> str:
 
 @contextlib.contextmanager
 def _ours(folder: Path, path: Path) -> Any:
-    from benchmarks.serve import PORT, endpoints
+    from benchmarks.serve_sides import PORT, endpoints
 
     with endpoints(folder, {"chat": serve_chat.spec(path)}):
         yield f"http://127.0.0.1:{PORT}/v1/chat/completions"
@@ -53,7 +53,7 @@ def _ours(folder: Path, path: Path) -> Any:
 
 @contextlib.contextmanager
 def _theirs(path: Path, *options: str) -> Any:
-    from benchmarks.serve import PORT, process
+    from benchmarks.serve_sides import PORT, process
 
     command = [str(Path(sys.executable).with_name("transformers")), "serve", str(path), "--port", str(PORT), *options]
     with process(command, {}, f"http://127.0.0.1:{PORT}/health"):

@@ -1,42 +1,40 @@
 """Serving, measured: ratios of sides that ran in turn on the same cores.
 
     python benchmarks/serve.py                    everything, about fifteen minutes on two cores
-    python benchmarks/serve.py classify ways      some sections: classify, ways, chat, cold, scale
+    python benchmarks/serve.py classify ways      some sections: classify, ways, hops, chat, cold, scale
 
 Needs wrk. Prints the Markdown of docs/benchmarks.md. Machines differ and are shared: read the ratios.
 """
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import json
-import os
-import re
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
-import psutil
-import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import serve_chat
 from benchmarks.generate_models import save
-from benchmarks.measure import MODEL, ROOT, ROUNDS, run_sections, table
-from benchmarks.texts import DATA
+from benchmarks.measure import MODEL, ROUNDS, run, run_sections, table
+from benchmarks.serve_sides import (
+    PORT,
+    classifier,
+    endpoints,
+    plain_serve,
+    questions,
+    replicas,
+    tutorial,
+    wait_until,
+    wrk,
+    wrk_command,
+)
 
-PORT = 8123
-NUM_LABELS = 77
-WARM_S, RUN_S = 2, 8
-STARTS_S = 240
+NOOP = "Ray Serve's proxy to a deployment that does nothing"
 
 
 def classify(folder: Path) -> None:
@@ -84,6 +82,7 @@ def ways(folder: Path) -> None:
         for side, env in (
             ("Ray Serve's proxy", {}),
             ("Ray Serve's proxy, throughput mode", {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}),
+            ("Ray Serve behind HAProxy", {"RAY_SERVE_ENABLE_HA_PROXY": "1"}),
         ):
             with plain_serve(env):
                 for connections in (1, 32):
@@ -105,11 +104,37 @@ def ways(folder: Path) -> None:
     table("No model", header, rows)
 
 
+def hops(folder: Path) -> None:
+    """Where the time of one request goes, one connection at a time."""
+    script, model = questions(folder), classifier(folder)
+    task = {"model": {"path": str(model), "dtype": "float32"}, "task": "text-classification"}
+    sides = {
+        "to the gateway and back": ("healthz", None),
+        "and to a replica, whose engine answers at once": ("models/intents", {**task, "engine": {"name": "fake"}}),
+        "and through the model": ("models/intents", {**task, "resources": {"cpus": 2}}),
+    }
+    found: dict[str, list[float]] = {name: [] for name in [*sides, NOOP, "the engine alone"]}
+    for _ in range(ROUNDS):
+        for name, (path, args) in sides.items():
+            with endpoints(folder, {"intents": args or sides["and through the model"][1]}):
+                url = f"http://127.0.0.1:{PORT}/{path}"
+                found[name].append(wrk(url, script if args else None, 1)[1])
+        with plain_serve({}):
+            found[NOOP].append(wrk(f"http://127.0.0.1:{PORT}/", script, 1)[1])
+        alone = run([sys.executable, "-m", "benchmarks.serve_alone", str(model)])
+        found["the engine alone"].append(float(alone.splitlines()[-1]))
+    rows = [[name, f"{statistics.median(each):.1f}"] for name, each in found.items()]
+    table("One request", ["way", "p50 ms"], rows)
+    whole, engine, noop = (found[name] for name in ("and through the model", "the engine alone", NOOP))
+    above = [(a - b) / c for a, b, c in zip(whole, engine, noop, strict=True)]
+    print(f"Above the engine's own it takes {statistics.median(above):.2f} of what Ray Serve's chain does.\n")
+
+
 def chat(folder: Path) -> None:
     """Streams of a language model, against its engine alone."""
     path = save(serve_chat.SHAPE, folder / "chat")
     with endpoints(folder, {"chat": serve_chat.spec(path)}):
-        serve_chat.measure(f"http://127.0.0.1:{PORT}/v1/chat/completions", path)
+        serve_chat.measure(f"http://127.0.0.1:{PORT}/v1/chat/completions", path, folder)
 
 
 def cold(folder: Path) -> None:
@@ -157,130 +182,7 @@ def scale(folder: Path) -> None:
     table("Replicas after a step of the load", ["step", "s"], rows)
 
 
-# -- sides
-
-
-@contextlib.contextmanager
-def endpoints(folder: Path, models: dict[str, Any]) -> Iterator[int]:
-    """`hfray serve` on PORT; yields its pid."""
-    gateway = {"name": "gateway", "import_path": "hfray.serving.app:gateway", "args": {"port": PORT}}
-    apps = [gateway] + [
-        {"name": name, "import_path": "hfray.serving.app:model", "route_prefix": None, "args": args}
-        for name, args in models.items()
-    ]
-    path = folder / "endpoints.yaml"
-    path.write_text(yaml.safe_dump({"proxy_location": "Disabled", "applications": apps}))
-    command = [sys.executable, "-m", "hfray.cli", "serve", str(path), "--quiet"]
-    with process(command, {}, f"http://127.0.0.1:{PORT}/readyz") as pid:
-        yield pid
-
-
-@contextlib.contextmanager
-def tutorial(model: Path) -> Iterator[None]:
-    """FastAPI and a pipeline under uvicorn, as the tutorial writes it."""
-    command = [sys.executable, "-m", "uvicorn", "benchmarks.tutorial_server:app", "--port", str(PORT)]
-    with process([*command, "--log-level", "error"], {"MODEL": str(model)}, f"http://127.0.0.1:{PORT}/docs"):
-        yield
-
-
-@contextlib.contextmanager
-def plain_serve(env: dict[str, str]) -> Iterator[None]:
-    """A deployment that answers at once, behind Ray Serve's proxy."""
-    command = [sys.executable, "-m", "benchmarks.plain_serve", str(PORT)]
-    with process(command, env, f"http://127.0.0.1:{PORT}/"):
-        yield
-
-
-@contextlib.contextmanager
-def process(command: list[str], env: dict[str, str], ready: str) -> Iterator[int]:
-    settings = {"HF_HUB_OFFLINE": "1", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PYTHONWARNINGS": "ignore"}
-    started = subprocess.Popen(command, cwd=ROOT, env=os.environ | settings | env, stdout=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: answers(ready, started), STARTS_S)
-        yield started.pid
-    finally:
-        started.send_signal(signal.SIGTERM)
-        started.wait(60)
-
-
-def answers(url: str, started: subprocess.Popen[bytes]) -> bool:
-    if started.poll() is not None:
-        sys.exit(f"a side ended with exit code {started.returncode}")
-    with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(url, timeout=5).status_code == 200
-    return False
-
-
-def wait_until(condition: Any, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            sys.exit(f"not within {seconds} s")
-        time.sleep(0.1)
-
-
-def replicas(pid: int, name: str) -> list[int]:
-    title = f"ray::ServeReplica:{name}:model"
-    found = []
-    for each in psutil.Process(pid).children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if (each.cmdline() or [""])[0].startswith(title):
-                found.append(each.pid)
-    return found
-
-
-# -- load
-
-
-def questions(folder: Path) -> Path:
-    """banking77's questions as a script of wrk."""
-    with (DATA / "banking77" / "test.csv").open() as file:
-        texts = [row["text"] for row in csv.DictReader(file)]
-    bodies = ",".join(json.dumps(json.dumps({"inputs": text})) for text in texts)
-    path = folder / "questions.lua"
-    path.write_text(
-        f"local bodies={{{bodies}}}\nlocal number=0\n"
-        'wrk.method="POST"\nwrk.headers["Content-Type"]="application/json"\n'
-        "request=function() number=number%#bodies+1 return wrk.format(nil,nil,nil,bodies[number]) end\n"
-    )
-    return path
-
-
-def wrk_command(url: str, script: Path, connections: int, seconds: float) -> list[str]:
-    return ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script), "--latency", url]
-
-
-def wrk(url: str, script: Path, connections: int) -> tuple[float, float]:
-    """(requests a second, median milliseconds). Ends the benchmark if an answer is no 2xx."""
-    subprocess.run(wrk_command(url, script, connections, WARM_S), check=True, capture_output=True)
-    done = subprocess.run(wrk_command(url, script, connections, RUN_S), check=True, capture_output=True, text=True)
-    if "Non-2xx" in done.stdout:
-        sys.exit(done.stdout)
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
-    half = re.search(r"50%\s+([\d.]+)(us|ms|s)", done.stdout)
-    if rate is None or half is None:
-        sys.exit(done.stdout)
-    return float(rate[1]), float(half[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[half[2]]
-
-
-def classifier(folder: Path) -> Path:
-    """MiniLM with a random head for banking77's intents."""
-    path = folder / "classifier"
-    if not path.exists():
-        import torch
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-        from hfray.models.source import resolve_source
-
-        source = resolve_source(MODEL, None).path
-        torch.manual_seed(0)
-        model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=NUM_LABELS, dtype=torch.float32)
-        model.save_pretrained(path)
-        AutoTokenizer.from_pretrained(source).save_pretrained(path)
-    return path
-
-
-SECTIONS = {"classify": classify, "ways": ways, "chat": chat, "cold": cold, "scale": scale}
+SECTIONS = {"classify": classify, "ways": ways, "hops": hops, "chat": chat, "cold": cold, "scale": scale}
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:

@@ -6,6 +6,7 @@ import asyncio
 import csv
 import itertools
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,26 @@ SHAPE = "28 M"
 STREAMS = 8
 NUM_REQUESTS = 64
 SHARES = (0.5, 0.8, 1.0)
+RUN_S = 25
+CHATS = """local bodies={%s}
+local number, thread_of = 0, nil
+tokens, answers = 0, 0
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+setup = function(thread) thread_of = thread end
+request = function()
+  number = number %% #bodies + 1
+  return wrk.format(nil, nil, nil, bodies[number])
+end
+response = function(status, headers, body)
+  tokens = tokens + tonumber(body:match('"completion_tokens": ?(%%d+)'))
+  answers = answers + 1
+end
+done = function(summary)
+  local told = "%%d tokens of %%d requests in %%f s"
+  print(told:format(thread_of:get("tokens"), thread_of:get("answers"), summary.duration / 1e6))
+end
+"""
 ENGINE = {"name": "continuous", "max_running": STREAMS}
 
 
@@ -100,14 +121,34 @@ def arrivals(count: int) -> list[float]:
     return [(after - before).total_seconds() for before, after in itertools.pairwise(times)]
 
 
-def measure(url: str, path: Path) -> None:
+def loaded(url: str, script: Path) -> tuple[float, float]:
+    """(tokens a second, requests a second) with a fixed number of streams, asked by wrk."""
+    command = ["wrk", "-t1", f"-c{STREAMS}", f"-d{RUN_S}s", "--timeout", "60s", "-s", str(script), url]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found = re.search(r"(\d+) tokens of (\d+) requests in ([\d.]+) s", done.stdout)
+    if found is None or "Non-2xx" in done.stdout:
+        sys.exit(done.stdout)
+    tokens, answered, seconds = map(float, found.groups())
+    return tokens / seconds, answered / seconds
+
+
+def chats(asked: list[Request], folder: Path) -> Path:
+    """The requests as a script of wrk, one after another and again, which counts the tokens of whole answers."""
+    bodies = [body(each, "chat") | {"stream_options": {"include_usage": True}} for each in asked]
+    path = folder / "chats.lua"
+    path.write_text(CHATS % ",".join(json.dumps(json.dumps(each)) for each in bodies))
+    return path
+
+
+def measure(url: str, path: Path, folder: Path) -> None:
     asked = requests(NUM_REQUESTS)
+    script = chats(asked, folder)
     asyncio.run(closed(url, asked[:STREAMS]))
     rates: dict[str, list[float]] = {"engine alone": [], "endpoint": []}
     capacity: list[float] = []
     for _ in range(ROUNDS):
         rates["engine alone"].append(alone(path))
-        tokens, per_s = asyncio.run(closed(url, asked))
+        tokens, per_s = loaded(url, script)
         rates["endpoint"].append(tokens)
         capacity.append(per_s)
     share = statistics.median(b / a for a, b in zip(*rates.values(), strict=True))
