@@ -36,8 +36,8 @@ def llama(shape: str, dtype: torch.dtype) -> Any:
     return transformers.LlamaForCausalLM(config).to(dtype).eval()
 
 
-def save(shape: str, path: Path) -> Path:
-    """A random Llama in float32 whose words are its tokens, made once."""
+def save(shape: str, path: Path, dtype: torch.dtype = torch.float32) -> Path:
+    """A random Llama whose words are its tokens, made once."""
     if path.exists():
         return path
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -47,7 +47,7 @@ def save(shape: str, path: Path) -> Path:
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0", chat_template=TEMPLATE)
     tokenizer.save_pretrained(path)
-    llama(shape, torch.float32).save_pretrained(path)
+    llama(shape, dtype).save_pretrained(path)
     return path
 
 

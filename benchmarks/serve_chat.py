@@ -49,7 +49,7 @@ ENGINE = {"name": "continuous", "max_running": STREAMS}
 
 def spec(path: Path) -> dict[str, Any]:
     return {
-        "model": {"path": str(path), "dtype": "float32"},
+        "model": {"path": str(path)},
         "task": {"name": "text-generation", "input": "messages"},
         "engine": ENGINE,
         "resources": {"cpus": 2},
@@ -173,7 +173,7 @@ def main(path: str) -> None:
     from hfray.tasks import TASKS
 
     torch.set_num_threads(2)
-    model = load_model(ModelSpec(path=path, dtype="float32"), TASKS["text-generation"])
+    model = load_model(ModelSpec(path=path), TASKS["text-generation"])
     engine = ContinuousEngine(model, max_running=STREAMS)
     asked = requests(NUM_REQUESTS)
     items = [item_of(each) for each in asked]

@@ -130,22 +130,19 @@ class BlockTensors:
 
 def _attend_decodes(call: Call, decodes: Decodes, keys: Any, values: Any) -> Any:
     num_rows, num_heads, num_kv_heads = decodes.num_rows, call.query.shape[0], keys.shape[1]
-    grouped = (num_rows + 1, num_kv_heads, num_heads // num_kv_heads)
-    # One row more, for blocks that nobody sees: whatever they hold ends there.
-    query = call.query.new_zeros((num_rows + 1, num_heads, call.query.shape[-1]))
-    query[:num_rows] = call.query[:, :num_rows].transpose(0, 1)
-    query = query.view(*grouped, -1)
-    maxima = query.new_full(((num_rows + 1) * decodes.width, *grouped[1:]), float("-inf"), dtype=torch.float32)
+    grouped = (num_rows, num_kv_heads, num_heads // num_kv_heads)
+    query = call.query[:, :num_rows].transpose(0, 1).reshape(*grouped, -1)
+    maxima = query.new_full((num_rows * decodes.width, *grouped[1:]), float("-inf"), dtype=torch.float32)
     scores = []
     for part in decodes.parts:
-        partial = torch.matmul(query.index_select(0, part.row), keys[part.blocks].transpose(2, 3))
+        partial = torch.matmul(query.index_select(0, part.row), _read(keys, part.blocks).transpose(2, 3))
         partial = partial.float().mul_(call.scaling)
         if call.softcap is not None:
             partial = partial.div_(call.softcap).tanh_().mul_(call.softcap)
         partial = partial.add_(part.bias)
         maxima[part.place] = partial.amax(-1)
         scores.append(partial)
-    most = maxima.view(num_rows + 1, decodes.width, *grouped[1:]).amax(1)
+    most = maxima.view(num_rows, decodes.width, *grouped[1:]).amax(1)
     total = query.new_zeros(grouped, dtype=torch.float32)
     if call.sinks is not None:
         sinks = call.sinks.float().view(1, *grouped[1:])
@@ -155,8 +152,14 @@ def _attend_decodes(call: Call, decodes: Decodes, keys: Any, values: Any) -> Any
     for part, partial in zip(decodes.parts, scores, strict=True):
         weights = partial.sub_(most.index_select(0, part.row)[..., None]).exp_()
         total.index_add_(0, part.row, weights.sum(-1))
-        output.index_add_(0, part.row, torch.matmul(weights.to(values.dtype), values[part.blocks]).float())
-    return output.div_(total[..., None])[:num_rows].flatten(1, 2).to(call.value.dtype)
+        output.index_add_(0, part.row, torch.matmul(weights.to(values.dtype), _read(values, part.blocks)).float())
+    return output.div_(total[..., None]).flatten(1, 2).to(call.value.dtype)
+
+
+def _read(tensor: Any, blocks: Any) -> Any:
+    """Blocks of a cache: neighbours where they are, others as a copy."""
+    # On a CPU a list of indexes takes several times as long.
+    return tensor[blocks] if isinstance(blocks, slice) else tensor.index_select(0, blocks)
 
 
 def _attend_piece(call: Call, piece: Piece, keys: Any, values: Any) -> Any:
@@ -174,7 +177,7 @@ def _attend_piece(call: Call, piece: Piece, keys: Any, values: Any) -> Any:
     first = 0 if call.window is None else max(0, piece.start + 1 - call.window) // size
     blocks = piece.blocks[first : -(-end // size)]
     key, value = (
-        _repeat(each[blocks].transpose(0, 1).flatten(1, 2)[:, : end - first * size], query.shape[0])
+        _repeat(each.index_select(0, blocks).transpose(0, 1).flatten(1, 2)[:, : end - first * size], query.shape[0])
         for each in (keys, values)
     )
     position = torch.arange(piece.start, end, device=query.device)[:, None]

@@ -16,8 +16,7 @@ import torch
 from hfray.engines.continuous.scheduler import Slice
 from hfray.types import Array
 
-MAX_GAP = 16  # blocks nobody sees, read along: cheaper than copying what lies around them
-MIN_VIEW = 8
+MIN_VIEW = 16  # blocks: of fewer a copy is cheaper than a product of their own
 MAX_VIEWS = 8
 
 
@@ -28,9 +27,9 @@ class Part:
     blocks: Any
     """slice, or int64 [n]."""
     row: Any
-    """int64 [n]: who attends to each block; the number of rows where nobody does."""
+    """int64 [n]: who attends to each block."""
     place: Any
-    """int64 [n]: the entry of the block in a table [(rows + 1) * width]."""
+    """int64 [n]: the entry of the block in a table [rows * width]."""
     bias: Any
     """float32 [n, 1, 1, block_tokens]: 0 where the row sees the position, else -inf."""
 
@@ -131,21 +130,11 @@ class Step:
         place = row * width + ordinal
         views, rest = _views(blocks)
         parts = [
-            self._view(low, blocks[pairs], row[pairs], place[pairs], seen[pairs], len(rows), width)
-            for low, pairs in views
+            self._part(slice(low, low + len(pairs)), row[pairs], place[pairs], seen[pairs]) for low, pairs in views
         ]
         if len(rest):
             parts.append(self._part(self._tensor(blocks[rest]), row[rest], place[rest], seen[rest]))
         return Decodes(tuple(parts), len(rows), width)
-
-    def _view(self, low: int, blocks: Array, row: Array, place: Array, seen: Array, num_rows: int, width: int) -> Part:
-        """Blocks that ascend from `low`, with the gaps between them filled by blocks that nobody sees."""
-        at = blocks - low
-        length = int(at[-1]) + 1
-        rows, places = np.full(length, num_rows), np.full(length, num_rows * width)
-        visible = np.zeros((length, self._block_tokens), bool)
-        rows[at], places[at], visible[at] = row, place, seen
-        return self._part(slice(low, low + length), rows, places, visible)
 
     def _part(self, blocks: Any, row: Array, place: Array, seen: Array) -> Part:
         bias = np.where(seen, np.float32(0), np.float32("-inf"))[:, None, None, :]
@@ -163,7 +152,7 @@ def _views(blocks: Array) -> tuple[list[tuple[int, Array]], Array]:
     again = np.r_[False, ascending[1:] == ascending[:-1]]
     rest = [order[again]]
     order, ascending = order[~again], ascending[~again]
-    breaks = np.flatnonzero(np.diff(ascending) > MAX_GAP + 1) + 1
+    breaks = np.flatnonzero(np.diff(ascending) > 1) + 1
     runs = sorted(np.split(order, breaks), key=len, reverse=True)
     views = [run for run in runs[:MAX_VIEWS] if len(run) >= MIN_VIEW]
     rest += runs[len(views) :]
