@@ -44,18 +44,19 @@ def choose_engine(use: ModelUse, config: Any) -> EngineSpec:
 
 
 def make_engine(
-    spec: EngineSpec | None, model: LoadedModel, *, device_share: float = 1.0, merge_batches: int = 0
+    spec: EngineSpec | None, model: LoadedModel, *, device_share: float = 1.0, online: bool = False
 ) -> Engine:
     """The engine over a loaded model. Raises SpecError for a model that the engine cannot run.
 
-    device_share: how much of a GPU is this process's. merge_batches: see `BatchEngine`; 0 gives equal shards equal
-    answers to the last bit.
+    device_share: how much of a GPU is this process's. online: whether clients wait for it; their requests then share
+    batches, and their texts do not stand still while long prompts are read. A job's shards are computed each by itself,
+    so that equal ones have equal answers to the last bit.
     """
     if spec is None or isinstance(spec, FakeEngineSpec):
         raise ValueError("the engine has not been chosen yet, or needs no model")
     if isinstance(spec, ContinuousEngineSpec):
-        return _continuous(spec, model, device_share)
-    return _batch(spec, model, merge_batches)
+        return _continuous(spec, model, device_share, online)
+    return _batch(spec, model, online)
 
 
 def _setting_problem(use: ModelUse) -> str | None:
@@ -86,18 +87,18 @@ def _architecture_problem(config: Any) -> str | None:
     return None if problem is None else f"{model_class.__name__}: {problem}"
 
 
-def _batch(spec: BatchEngineSpec, model: LoadedModel, merge_batches: int) -> Engine:
-    from hfray.engines.batch import BatchEngine
+def _batch(spec: BatchEngineSpec, model: LoadedModel, online: bool) -> Engine:
+    from hfray.engines.batch import MERGE_BATCHES, BatchEngine
 
     return BatchEngine(
         model,
         max_batch_tokens=spec.max_batch_tokens,
         max_batch_items=spec.max_batch_items,
-        merge_batches=merge_batches,
+        merge_batches=MERGE_BATCHES if online else 0,
     )
 
 
-def _continuous(spec: ContinuousEngineSpec, model: LoadedModel, device_share: float) -> Engine:
+def _continuous(spec: ContinuousEngineSpec, model: LoadedModel, device_share: float, online: bool) -> Engine:
     from hfray.engines.continuous.engine import ContinuousEngine
 
     return ContinuousEngine(
@@ -106,4 +107,5 @@ def _continuous(spec: ContinuousEngineSpec, model: LoadedModel, device_share: fl
         max_step_tokens=spec.max_step_tokens,
         max_running=spec.max_running,
         device_share=device_share,
+        online=online,
     )

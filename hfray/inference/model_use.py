@@ -80,13 +80,13 @@ def load_use(
     checked: CheckedModel,
     *,
     device_share: float = 1.0,
-    merge_batches: int = 0,
+    online: bool = False,
     loaded: Callable[[dict[str, Any]], None] = lambda facts: None,
 ) -> ReadyModel:
     """Loads what was checked, perhaps on another node. Raises SpecError for a model that cannot be run so, EngineError
     for a device or memory that is not there.
 
-    device_share, merge_batches: see `make_engine`. loaded: told of the model's facts.
+    device_share, online: see `make_engine`. loaded: told of the model's facts.
     """
     task_class = TASKS[checked.task.name]
     source = checked.source.located()
@@ -101,7 +101,7 @@ def load_use(
     model = load_model(
         checked.model, task_class, labels=checked.labels, source=source, adapter=adapter, adapters=checked.adapters
     )
-    engine = make_engine(checked.engine, model, device_share=device_share, merge_batches=merge_batches)
+    engine = make_engine(checked.engine, model, device_share=device_share, online=online)
     facts = model.facts.as_dict()
     loaded(facts)
     return ReadyModel(engine, model.processor, model.info, facts)

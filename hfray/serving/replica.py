@@ -17,7 +17,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from hfray.engines.base import Engine
-from hfray.engines.batch import MERGE_BATCHES
 from hfray.errors import RowError, SpecError
 from hfray.inference.model_use import CheckedModel, load_use
 from hfray.inference.predictor import Predictor
@@ -43,7 +42,7 @@ class Replica:
         import torch
 
         torch.set_num_threads(max(1, int(spec.resources.cpus)))
-        ready = load_use(checked, device_share=min(1.0, spec.resources.gpus) or 1.0, merge_batches=MERGE_BATCHES)
+        ready = load_use(checked, device_share=min(1.0, spec.resources.gpus) or 1.0, online=True)
         self.engine: Engine = ready.engine
         has_chat = bool(getattr(ready.processor.tokenizer, "chat_template", None))
         self._predictors: dict[Use, Predictor] = {

@@ -186,8 +186,9 @@ class ContinuousEngineSpec(Strict):
     """Memory for keys and values, in GiB; `auto` is four fifths of what is free on a GPU, on a CPU a quarter of it, but
     no more than 1 GiB, or than 16,384 tokens take. What does not fit waits, or is computed again."""
     max_step_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = operational("auto")
-    """Tokens fed to the model at once: one of each running text, and pieces of prompts; `auto` is 256 on a CPU and
-    4,096 on a GPU, halved when memory runs out."""
+    """Tokens fed to the model at once: one of each running text, and pieces of prompts; `auto` is 4,096 on
+    a GPU and 1,024 on a CPU, where it is 256 for endpoints, whose texts should not stand still meanwhile; halved when
+    memory runs out."""
     max_running: Annotated[int, Field(ge=1)] | Literal["auto"] = operational("auto")
     """Texts in the batch at once; `auto` is 64 on a CPU and 256 on a GPU."""
 

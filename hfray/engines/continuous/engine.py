@@ -42,6 +42,7 @@ from hfray.types import Item, Output
 
 BLOCK_TOKENS = 32
 CPU_STEP_TOKENS = 256
+CPU_JOB_STEP_TOKENS = 1024  # more texts decode together the sooner their prompts are read
 GPU_STEP_TOKENS = 4096
 CPU_RUNNING = 64
 GPU_RUNNING = 256
@@ -52,7 +53,8 @@ class ContinuousEngine:
 
     cache_bytes: most bytes of keys and values; "auto": a share of the free memory. max_step_tokens: most tokens fed to
     the model at once, decodes and pieces of prompts together. max_running: most sequences with a place in the batch.
-    device_share: how much of a GPU is this worker's. Raises SpecError for a model that cannot be run so.
+    device_share: how much of a GPU is this worker's. online: whether somebody waits for each token, which a step with
+    long pieces of prompts holds up. Raises SpecError for a model that cannot be run so.
     """
 
     def __init__(
@@ -64,10 +66,12 @@ class ContinuousEngine:
         max_running: int | Literal["auto"] = "auto",
         block_tokens: int = BLOCK_TOKENS,
         device_share: float = 1.0,
+        online: bool = True,
     ) -> None:
         cpu = loaded.device.type == "cpu"
         running = (CPU_RUNNING if cpu else GPU_RUNNING) if max_running == "auto" else max_running
-        tokens = (CPU_STEP_TOKENS if cpu else GPU_STEP_TOKENS) if max_step_tokens == "auto" else max_step_tokens
+        own = (CPU_STEP_TOKENS if online else CPU_JOB_STEP_TOKENS) if cpu else GPU_STEP_TOKENS
+        tokens = own if max_step_tokens == "auto" else max_step_tokens
         self.stats = EngineStats()
         self._runner = Runner(
             loaded,
