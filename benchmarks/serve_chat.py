@@ -23,6 +23,8 @@ from benchmarks.measure import ROOT, ROUNDS, table
 SHAPE = "28 M"
 STREAMS = 8
 NUM_REQUESTS = 64
+NUM_ALONE = 192  # about as many as an endpoint answers in a round
+NUM_DISTINCT = 600
 SHARES = (0.5, 0.8, 1.0)
 RUN_S = 25
 CHATS = """local bodies={%s}
@@ -62,12 +64,17 @@ def body(request: Request, model: str) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": new, "stream": True}
 
 
-def alone(path: Path) -> float:
-    """Tokens a second of the engine in a process of its own, with as many texts at once as there are streams."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.serve_chat", str(path)], cwd=ROOT, check=True, capture_output=True, text=True
-    )
+def alone(path: Path, number: int) -> float:
+    """Tokens a second of the engine in a process of its own, with as many texts at once as there are streams; on the
+    requests that the endpoint is asked first in the same round."""
+    command = [sys.executable, "-m", "benchmarks.serve_chat", str(path), str(number)]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     return float(done.stdout.splitlines()[-1])
+
+
+def _of_round(number: int, count: int) -> list[Request]:
+    """Different ones in each round: what an engine has seen it need not read again."""
+    return requests(count, skip=number * NUM_DISTINCT)
 
 
 async def _stream(client: httpx.AsyncClient, url: str, request: Request, model: str) -> tuple[float, int]:
@@ -142,13 +149,12 @@ def chats(asked: list[Request], folder: Path) -> Path:
 
 def measure(url: str, path: Path, folder: Path) -> None:
     asked = requests(NUM_REQUESTS)
-    script = chats(asked, folder)
-    asyncio.run(closed(url, asked[:STREAMS]))
+    asyncio.run(closed(url, requests(STREAMS, skip=ROUNDS * NUM_DISTINCT)))
     rates: dict[str, list[float]] = {"engine alone": [], "endpoint": []}
     capacity: list[float] = []
-    for _ in range(ROUNDS):
-        rates["engine alone"].append(alone(path))
-        tokens, per_s = loaded(url, script)
+    for number in range(ROUNDS):
+        rates["engine alone"].append(alone(path, number))
+        tokens, per_s = loaded(url, chats(_of_round(number, NUM_DISTINCT), folder))
         rates["endpoint"].append(tokens)
         capacity.append(per_s)
     share = statistics.median(b / a for a, b in zip(*rates.values(), strict=True))
@@ -163,7 +169,7 @@ def measure(url: str, path: Path, folder: Path) -> None:
     table("Time to the first text, arrivals of the trace", ["of capacity", "median s", "99 % s"], rows)
 
 
-def main(path: str) -> None:
+def main(path: str, number: str) -> None:
     """The engine alone; prints tokens a second. One text takes the place of another, as behind the endpoint."""
     import torch
 
@@ -175,9 +181,9 @@ def main(path: str) -> None:
     torch.set_num_threads(2)
     model = load_model(ModelSpec(path=path), TASKS["text-generation"])
     engine = ContinuousEngine(model, max_running=STREAMS)
-    asked = requests(NUM_REQUESTS)
+    asked = _of_round(int(number), NUM_ALONE)
     items = [item_of(each) for each in asked]
-    engine.run(items[:STREAMS])
+    engine.run([item_of(each) for each in requests(STREAMS, skip=ROUNDS * NUM_DISTINCT)])
     started = time.perf_counter()
     engine.run(items)
     seconds = time.perf_counter() - started
@@ -186,4 +192,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
