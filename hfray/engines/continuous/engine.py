@@ -23,7 +23,7 @@ import torch
 from hfray.engines.base import EngineStats, Outputs, Token
 from hfray.engines.continuous.cache import BlockCache
 from hfray.engines.continuous.proof import position_limit
-from hfray.engines.continuous.receivers import Places, Request, TokenStream
+from hfray.engines.continuous.receivers import Places, Request, TokenStream, tell
 from hfray.engines.continuous.runner import Runner
 from hfray.engines.continuous.scheduler import Scheduler, Slice
 from hfray.engines.continuous.sequence import Receiver, Sequence
@@ -201,6 +201,7 @@ class ContinuousEngine:
         for sequence, token in drawn:
             sequence.suspect = False
             self._accept(sequence, token)
+        tell(sequence.receiver for sequence, _ in drawn)
 
     def _accept(self, sequence: Sequence, token: Token | None) -> None:
         if token is None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import Future
 
 from hfray.engines.base import Outputs, Token
+from hfray.engines.continuous.sequence import Receiver
 from hfray.errors import EngineError, ItemError
 from hfray.types import Output
 
@@ -74,22 +76,24 @@ class Places:
 
 
 class TokenStream:
-    """Receives one sequence, for an asynchronous reader in another thread's event loop."""
+    """Receives one sequence, for an asynchronous reader in another thread's event loop. Its reader is told of tokens by
+    `tell`, of what ends it at once."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.cancelled = False
-        self._loop = loop
+        self.loop = loop
+        self._fresh: deque[Token | ItemError | EngineError] = deque()
         self._queue: asyncio.Queue[Token | ItemError | EngineError] = asyncio.Queue()
 
     def token(self, token: Token) -> None:
-        self._put(token)
+        self._fresh.append(token)
 
     def done(self, output: Output | ItemError) -> None:
         if isinstance(output, ItemError):
-            self._put(output)
+            self._end(output)
 
     def fail(self, error: EngineError) -> None:
-        self._put(error)
+        self._end(error)
 
     async def read(self) -> AsyncGenerator[Token, None]:
         """Raises ItemError or EngineError; leaving early cancels the sequence."""
@@ -104,9 +108,31 @@ class TokenStream:
         finally:
             self.cancelled = True
 
-    def _put(self, found: Token | ItemError | EngineError) -> None:
-        # The reader's loop may be gone; then nobody reads.
+    def pass_on(self) -> None:
+        """To the reader what has come; in its event loop."""
+        while self._fresh:
+            self._queue.put_nowait(self._fresh.popleft())
+
+    def _end(self, error: ItemError | EngineError) -> None:
+        self._fresh.append(error)
+        tell([self])
+
+
+def tell(receivers: Iterable[Receiver]) -> None:
+    """Tells the readers of streams what has come: one call for each event loop, however many its streams are, because
+    each wakes the loop's thread, which then takes the interpreter from the engine's."""
+    streams: dict[asyncio.AbstractEventLoop, list[TokenStream]] = {}
+    for each in receivers:
+        if isinstance(each, TokenStream):
+            streams.setdefault(each.loop, []).append(each)
+    for loop, some in streams.items():
         try:
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, found)
-        except RuntimeError:
-            self.cancelled = True
+            loop.call_soon_threadsafe(_pass_on, some)
+        except RuntimeError:  # the loop is gone, and nobody reads
+            for each in some:
+                each.cancelled = True
+
+
+def _pass_on(streams: Iterable[TokenStream]) -> None:
+    for each in streams:
+        each.pass_on()

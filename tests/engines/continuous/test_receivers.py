@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hfray.engines.base import Token
-from hfray.engines.continuous.receivers import Places, Request, TokenStream
+from hfray.engines.continuous.receivers import Places, Request, TokenStream, tell
 from hfray.errors import EngineError, ItemError
 
 
@@ -57,7 +57,7 @@ def streamed(act: Any) -> tuple[list[Token], BaseException | None, TokenStream]:
 
     async def read() -> tuple[list[Token], BaseException | None, TokenStream]:
         stream = TokenStream(asyncio.get_running_loop())
-        thread = threading.Thread(target=act, args=(stream,))
+        thread = threading.Thread(target=lambda: (act(stream), tell([stream])))
         thread.start()
         found: list[Token] = []
         problem: BaseException | None = None
@@ -102,6 +102,7 @@ def test_a_reader_that_leaves_cancels() -> None:
     async def leave() -> TokenStream:
         stream = TokenStream(asyncio.get_running_loop())
         stream.token(Token(3))
+        tell([stream])
         reading = stream.read()
         assert (await anext(reading)).id == 3
         assert not stream.cancelled
@@ -110,7 +111,8 @@ def test_a_reader_that_leaves_cancels() -> None:
 
     stream = asyncio.run(leave())
     assert stream.cancelled
-    stream.token(Token(4))  # its loop is closed: nobody reads
+    stream.token(Token(4))
+    tell([stream])  # its loop is closed: nobody reads
 
 
 def test_a_loop_that_is_gone_cancels() -> None:
@@ -119,4 +121,22 @@ def test_a_loop_that_is_gone_cancels() -> None:
     loop.close()
     assert not stream.cancelled
     stream.token(Token(3))
+    tell([stream])
     assert stream.cancelled
+
+
+def test_a_loop_is_called_once_for_all_its_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def read() -> list[list[int]]:
+        loop = asyncio.get_running_loop()
+        calls = []
+        monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *call: calls.append(call))
+        streams = [TokenStream(loop) for _ in range(3)]
+        for number, stream in enumerate(streams):
+            stream.token(Token(number))
+            stream.token(Token(number + 10, "stop"))
+        tell([*streams, Places(Request(1, Future()), [0])])
+        ((act, *arguments),) = calls
+        act(*arguments)
+        return [[token.id async for token in stream.read()] for stream in streams]
+
+    assert asyncio.run(read()) == [[0, 10], [1, 11], [2, 12]]
