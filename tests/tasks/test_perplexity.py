@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from hfray.errors import RowError, SpecError
+from hfray.tasks.features import MODES
 from hfray.tasks.perplexity import Perplexity
 from tests.tasks.generation_support import tokenizer_of
 from tests.tasks.support import TEXTS, answer, make_task
@@ -97,6 +98,26 @@ def test_metrics_weigh_texts_by_their_tokens() -> None:
     found = task.metrics(results, [None] * 3)
     assert found == {"loss": pytest.approx(loss), "perplexity": pytest.approx(math.exp(loss))}
     assert all(math.isnan(each) for each in task.metrics([], []).values())
+
+
+def test_the_loss_is_that_of_packed_training() -> None:
+    """Documents packed as `kind: train` reads them, one too long for a sequence among them."""
+    rows = [{"text": text} for text in ("a b c d e f", "ok", LONG[:300], "Nobody knew which.")]
+    task, model, tokenizer = asked("phi-3-mini", append_eos=True, max_length=32)
+    mode = MODES["packed"]
+    packed = mode(mode.Options(name="packed"), tokenizer, 32, {"text": pa.string()})  # type: ignore[call-arg]
+    columns = packed.pack(packed.encode(rows).columns)
+    nats, count = 0.0, 0
+    for number in range(len(columns["input_ids"])):
+        names = ("input_ids", "position_ids", "labels")
+        inputs = {name: torch.from_numpy(columns[name][number].astype(np.int64))[None] for name in names}
+        new = int((inputs["labels"] != -100).sum())
+        with torch.inference_mode():
+            nats += float(model(**inputs, use_cache=False).loss) * new
+        count += new
+    results = answer(task, model, rows)
+    assert sum(result["tokens"] for result in results) == count
+    assert task.metrics(results, [None] * len(rows))["loss"] == pytest.approx(nats / count, rel=1e-5)
 
 
 def test_rows_that_cannot_be_told() -> None:

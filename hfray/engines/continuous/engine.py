@@ -198,10 +198,12 @@ class ContinuousEngine:
             return
         self.scheduler.advance(slices)
         self._count(slices)
-        for sequence, token in drawn:
-            sequence.suspect = False
-            self._accept(sequence, token)
-        tell(sequence.receiver for sequence, _ in drawn)
+        try:
+            for sequence, token in drawn:
+                sequence.suspect = False
+                self._accept(sequence, token)
+        finally:  # what has ended is in no schedule any more: should the engine fail here, nobody else would tell
+            tell(sequence.receiver for sequence, _ in drawn)
 
     def _accept(self, sequence: Sequence, token: Token | None) -> None:
         if token is None:
