@@ -5,27 +5,53 @@ from __future__ import annotations
 
 import gc
 import json
+import select
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 from rich.console import Console
 from rich.markup import escape
 
 import hfray
 from hfray import cli_keys, cli_models, cli_render, cli_serving, cli_submit
 from hfray.cli_options import AsJson, Debug, JobFile, Overrides, load_job_file
-from hfray.errors import INTERRUPTED, HfrayError, SpecError
+from hfray.errors import INTERRUPTED, EngineError, HfrayError, SpecError
 from hfray.tables import new_table, print_table
 
 if TYPE_CHECKING:
     from hfray.spec.explain import FieldRow
 
+
+class _Commands(typer.core.TyperGroup):
+    """Typer takes each broken pipe for a reader of the output who has gone, and ends without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            if _reader_has_gone():
+                raise
+            raise EngineError(
+                f"a process or a server that hfray spoke to is gone ({error}); what is finished is kept: run the same "
+                "command again, with --debug to see which"
+            ) from error
+
+
+def _reader_has_gone() -> bool:
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        poll.register(stream, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 app = typer.Typer(
     name="hfray",
+    cls=_Commands,
     help="Hugging Face models on Ray: tokenise, tune, score and serve, from one laptop to a cluster.",
     no_args_is_help=True,
     add_completion=False,

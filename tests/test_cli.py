@@ -148,6 +148,24 @@ def test_a_reader_that_goes_away_is_no_traceback(folder: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_any_other_broken_pipe_is_told(folder: Path) -> None:
+    """One that hfray wrote to, which Typer by itself takes for the reader of the output."""
+    code = (
+        "import os, sys, hfray.cli\n"
+        "@hfray.cli.app.command()\n"
+        "def speak():\n"
+        "    reader, writer = os.pipe()\n"
+        "    os.close(reader)\n"
+        "    os.write(writer, b'x')\n"
+        "sys.argv = ['hfray', 'speak']\n"
+        "hfray.cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 5
+    assert "Broken pipe" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_interrupted_is_130(folder: Path) -> None:
     os.mkfifo(folder / "never.yaml")
     with (

@@ -10,6 +10,8 @@ import os
 import sys
 from typing import Any
 
+from ray._raylet import ActorClassID
+
 
 def main() -> None:
     _import()
@@ -28,6 +30,11 @@ def main() -> None:
 
 
 def _import() -> None:
+    """Without a draw from Ray's random numbers: children would go on from one state, give their objects the same ids,
+    and end when two start at once. Ray Data draws one for each actor class that it declares."""
+    import ray.actor
+
+    ray.actor.ActorClassID = _Drawn  # type: ignore[misc, assignment]
     import ray.data
     import torch
     import transformers
@@ -37,6 +44,14 @@ def _import() -> None:
     import hfray.kinds.score
 
     _ = (ray.data, torch, transformers.AutoTokenizer, transformers.AutoConfig, hfray.cli, hfray.kinds)
+
+
+class _Drawn(ActorClassID):
+    """An id from the system's random numbers."""
+
+    @classmethod
+    def from_random(cls) -> ActorClassID:
+        return ActorClassID(os.urandom(ActorClassID.size()))
 
 
 def _child(argv: list[str], env: dict[str, str], log: str, faults: str) -> None:

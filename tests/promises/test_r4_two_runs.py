@@ -21,7 +21,7 @@ def test_of_two_starters_one_goes_home_and_names_the_other(rig: Rig, seed: int) 
     with Observer(rig.output):
         runs = [rig.start(job), rig.start(job)]
         first, second = sorted(zip([each.wait() for each in runs], runs, strict=True), key=lambda pair: pair[0])
-    assert (first[0], second[0]) == (0, 6), [each.why() for each in runs]
+    assert (first[0], second[0]) == (0, 6), "\n".join(each.why() for each in runs)
     assert f"process {first[1].pid} on " in second[1].text()
     assert "another run of this job" in second[1].text()
     oracle.check(rig.output, pq.read_table(source), undisturbed.run(job, rig.folder / "undisturbed"))
@@ -80,5 +80,5 @@ def test_without_the_lease_the_ledger_gives_correctness(rig: Rig, seed: int) -> 
             runs.append(rig.start(job))
             time.sleep(seed % 5)
         statuses = [each.wait() for each in runs]
-    assert statuses == [0, 0], [each.why() for each in runs]
+    assert statuses == [0, 0], "\n".join(each.why() for each in runs)
     oracle.check(rig.output, pq.read_table(source), undisturbed.run(job, rig.folder / "undisturbed"))
