@@ -22,7 +22,7 @@ from benchmarks.measure import ROOT, ROUNDS, table
 
 SHAPE = "28 M"
 STREAMS = 8
-NUM_REQUESTS = 64
+NUM_ARRIVING = 128
 NUM_ALONE = 192  # about as many as an endpoint answers in a round
 NUM_DISTINCT = 600
 SHARES = (0.5, 0.8, 1.0)
@@ -148,7 +148,6 @@ def chats(asked: list[Request], folder: Path) -> Path:
 
 
 def measure(url: str, path: Path, folder: Path) -> None:
-    asked = requests(NUM_REQUESTS)
     asyncio.run(closed(url, requests(STREAMS, skip=ROUNDS * NUM_DISTINCT)))
     rates: dict[str, list[float]] = {"engine alone": [], "endpoint": []}
     capacity: list[float] = []
@@ -163,7 +162,8 @@ def measure(url: str, path: Path, folder: Path) -> None:
     rows[1].append(f"{share:.2f}")
     table(f"Chats, Llama of {SHAPE}, {STREAMS} streams", ["side", "tokens/s", "of the engine alone"], rows)
     rows = []
-    for part in SHARES:
+    for number, part in enumerate(SHARES, start=ROUNDS + 1):
+        asked = _of_round(number, NUM_ARRIVING)
         firsts = sorted(asyncio.run(_open(url, asked, part * statistics.median(capacity))))
         rows.append([f"{part:.0%}", f"{firsts[len(firsts) // 2]:.2f}", f"{firsts[int(0.99 * len(firsts))]:.2f}"])
     table("Time to the first text, arrivals of the trace", ["of capacity", "median s", "99 % s"], rows)

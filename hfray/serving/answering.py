@@ -29,7 +29,7 @@ DONE = b"data: [DONE]\n\n"
 
 async def answered(request: Request, front: Front, lane: Lane, ask: Ask, toll: Toll) -> Reply:
     """The reply, without rows that failed. Raises RequestError; of a row that failed the first."""
-    timeout_s = float(lane.card.limits["timeout_s"])
+    timeout_s = lane.card.limits.timeout_s
     started = time.monotonic()
     reply = await _while_there(request, lane, lane.ask(ask, timeout_s))
     toll.pay(reply.num_tokens, reply.num_new_tokens)
@@ -52,7 +52,7 @@ async def streamed(
     from starlette.responses import StreamingResponse
 
     started = time.monotonic()
-    stream = lane.stream(ask, float(lane.card.limits["timeout_s"]))
+    stream = lane.stream(ask, lane.card.limits.timeout_s)
     with toll.unless_begun():
         first = await _while_there(request, lane, _first(stream))
     front.meters.first_token(lane.card.name, time.monotonic() - started)

@@ -5,7 +5,6 @@ Ray Serve looks at the annotation of a builder's argument, which must be the cla
 the evaluation of annotations.
 """
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from hfray.serving.calls import DEPLOYMENT
@@ -39,7 +38,7 @@ def model(args: EndpointSpec) -> "Application":
         "name": DEPLOYMENT,
         "logging_config": QUIET,
         "ray_actor_options": actor,
-        "user_config": asdict(card_of(spec, checked, processor, info)),
+        "user_config": card_of(spec, checked, processor, info).to_json(),
         # The gateway's lanes keep fewer calls on their way; these bounds are for callers that are none.
         "max_ongoing_requests": 4 * limits.max_ongoing_requests,
         "max_queued_requests": 4 * limits.max_queued_requests,

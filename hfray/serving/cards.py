@@ -31,7 +31,7 @@ def card_of(spec: EndpointSpec, checked: CheckedModel, processor: Processor, inf
         streams=isinstance(checked.engine, ContinuousEngineSpec),
         labels=info.labels,
         max_length=info.max_length,
-        limits=spec.limits.model_dump(),
+        limits=spec.limits,
         min_replicas=spec.replicas.min,
         created=int(time.time()),
     )

@@ -124,8 +124,10 @@ def card_in(name: str, deployment: Mapping[str, Any]) -> Card | None:
     card = config.get("user_config")
     if not isinstance(card, Mapping) or not _FIELDS >= card.keys() >= {"task", "options", "limits"}:
         return None
-    lists = {key: tuple(card[key]) for key in ("adapters", "labels") if key in card}
-    return Card(**{**card, **lists, "name": name})
+    try:
+        return Card.from_json({**card, "name": name})
+    except ValueError:
+        return None
 
 
 def serve_details() -> Mapping[str, Any]:

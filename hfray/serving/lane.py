@@ -142,7 +142,7 @@ class Lane:
     def _enter(self, ask: Ask | None) -> _Waiting:
         if self._closed:
             raise _taken_away()
-        limit = int(self.card.limits.get("max_queued_requests", 256))
+        limit = self.card.limits.max_queued_requests
         if len(self._waiting) >= limit:
             raise RequestError(
                 f"model {self.card.name} has {limit} requests waiting already; try again later",
@@ -200,7 +200,7 @@ class Lane:
 
     def _max_calls(self) -> int:
         replicas = max(1, self.num_replicas)
-        return replicas * (int(self.card.limits.get("max_ongoing_requests", 64)) if self._alone else CALLS_PER_REPLICA)
+        return replicas * (self.card.limits.max_ongoing_requests if self._alone else CALLS_PER_REPLICA)
 
     @property
     def _alone(self) -> bool:
@@ -208,7 +208,7 @@ class Lane:
 
     def _room(self) -> int:
         """Requests that one more call may carry: those in the replicas stay within the endpoint's bound."""
-        most = max(1, self.num_replicas) * int(self.card.limits.get("max_ongoing_requests", 64)) - self.num_ongoing
+        most = max(1, self.num_replicas) * self.card.limits.max_ongoing_requests - self.num_ongoing
         return 1 if self._alone else max(1, min(MAX_TOGETHER, most))
 
     def _next(self, most: int) -> list[_Waiting]:

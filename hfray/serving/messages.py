@@ -4,10 +4,11 @@ not Ray."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from hfray.errors import RowError
+from hfray.spec.endpoint import LimitsSpec
 from hfray.types import Result, Row
 
 Use = Literal["default", "chat"]
@@ -77,8 +78,16 @@ class Card:
     """Whether its texts come token by token."""
     labels: tuple[str, ...] = ()
     max_length: int | None = None
-    limits: Mapping[str, Any] = field(default_factory=dict)
-    """`LimitsSpec`."""
+    limits: LimitsSpec = field(default_factory=LimitsSpec)
     min_replicas: int = 1
     created: int = 0
     """Seconds since 1970, when it was deployed."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"limits": self.limits.model_dump()}
+
+    @classmethod
+    def from_json(cls, card: Mapping[str, Any]) -> Card:
+        """Raises TypeError or ValueError for what `to_json` did not make."""
+        lists = {key: tuple(card[key]) for key in ("adapters", "labels") if key in card}
+        return cls(**{**card, **lists, "limits": LimitsSpec.model_validate(card["limits"])})

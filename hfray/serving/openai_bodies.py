@@ -158,9 +158,9 @@ def read_body(body: Any, kind: type[Any], card: Card) -> Any:
         raise _refused(f"model: {card.name} does {card.task}, and this route is for {TASKS_OF[kind]}")
     if isinstance(found, ServedChat) and not card.has_chat:
         raise _refused(f"model: {card.name} has no chat template; use /v1/completions")
-    _check_texts(found, int(card.limits["max_chars"]))
+    _check_texts(found, card.limits.max_chars)
     num_rows = len(found.documents) if isinstance(found, RerankBody) else len(found.rows())
-    most = int(card.limits["max_inputs"])
+    most = card.limits.max_inputs
     if num_rows > most:
         raise _refused(
             f"{'documents' if isinstance(found, RerankBody) else 'input'}: {num_rows} inputs, at most {most}"
@@ -206,16 +206,15 @@ def _check_texts(body: Any, max_chars: int) -> None:
 def _check_lengths(body: GeneratingBody, card: Card, num_rows: int) -> None:
     options = {**card.options, **body.options()}
     asked = most_new_tokens({"max_new_tokens": options.get("max_new_tokens")}, 1)
-    most = int(card.limits["max_new_tokens"])
+    most = card.limits.max_new_tokens
     if asked > most:
         raise _refused(f"max_tokens: {asked} is over this endpoint's {most}")
     if (body.min_tokens or 0) > asked:
         raise _refused(f"min_tokens: {body.min_tokens} is over max_tokens, {asked}")
     total = most_new_tokens(options, num_rows)
-    if total > int(card.limits["max_total_tokens"]):
+    if total > card.limits.max_total_tokens:
         raise _refused(
-            f"max_tokens: {total} tokens for all texts together are over this endpoint's "
-            f"{card.limits['max_total_tokens']}"
+            f"max_tokens: {total} tokens for all texts together are over this endpoint's {card.limits.max_total_tokens}"
         )
 
 

@@ -230,13 +230,13 @@ def _schema(name: str) -> dict[str, Any]:
 
 def _bounds(card: Card) -> str:
     limits = card.limits
-    said = f"At most {limits['max_inputs']:,} inputs of {limits['max_chars']:,} characters each in"
+    said = f"At most {limits.max_inputs:,} inputs of {limits.max_chars:,} characters each in"
     times = BODIES_WITH_IMAGES if FORMS[card.task].takes_image else 1
-    said += f" {times * limits['max_body_bytes']:,} bytes; an answer within {limits['timeout_s']:g} s."
+    said += f" {times * limits.max_body_bytes:,} bytes; an answer within {limits.timeout_s:g} s."
     if card.max_length is not None:
         said += f" The model reads {card.max_length:,} tokens at once."
     if card.task == "text-generation":
-        one, all_texts = limits["max_new_tokens"], limits["max_total_tokens"]
+        one, all_texts = limits.max_new_tokens, limits.max_total_tokens
         said += f" At most {one:,} new tokens for a text, {all_texts:,} for a request."
     return said
 

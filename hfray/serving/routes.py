@@ -110,7 +110,7 @@ def _playground_bytes(front: Front, path: str) -> int:
 
 def _body_bytes(lane: Lane, openai_route: bool) -> int:
     images = TASKS[lane.card.task].needs_images and not openai_route
-    return int(lane.card.limits["max_body_bytes"]) * (BODIES_WITH_IMAGES if images else 1)
+    return lane.card.limits.max_body_bytes * (BODIES_WITH_IMAGES if images else 1)
 
 
 # -- health

@@ -65,4 +65,4 @@ def test_a_card_tells_what_the_model_can(tmp_path: Path) -> None:
         replica, card = replica_of(folder, task)
         replica.close()
         assert (card.task, card.has_chat, card.streams) == (task, chat, chat)
-        assert card.limits["timeout_s"] == 60
+        assert card.limits.timeout_s == 60

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,12 +12,12 @@ from hfray.serving.directory import Directory
 from hfray.serving.messages import Card
 from hfray.spec.endpoint import LimitsSpec
 
-CARD = Card("", "text-classification", {"top_k": 1}, adapters=("a",), limits=LimitsSpec().model_dump())
+CARD = Card("", "text-classification", {"top_k": 1}, adapters=("a",), limits=LimitsSpec(max_inputs=7))
 
 
 def app(card: Any = CARD, *, status: str = "RUNNING", running: int = 1) -> dict[str, Any]:
     replicas = [{"state": "RUNNING"}] * running + [{"state": "STARTING"}]
-    deployment = {"deployment_config": {"user_config": asdict(card)}, "replicas": replicas}
+    deployment = {"deployment_config": {"user_config": card.to_json()}, "replicas": replicas}
     return {"status": status, "deployments": {"model": deployment}}
 
 
@@ -53,8 +53,9 @@ def test_a_model_is_known_by_its_card() -> None:
     assert directory.unready() == []
 
 
-def test_an_application_of_somebody_else_is_no_model() -> None:
-    other = {"status": "RUNNING", "deployments": {"model": {"deployment_config": {"user_config": {"x": 1}}}}}
+@pytest.mark.parametrize("config", [{"x": 1}, {"task": "a", "options": {}, "limits": {"speed": 1}}])
+def test_an_application_of_somebody_else_is_no_model(config: dict[str, Any]) -> None:
+    other = {"status": "RUNNING", "deployments": {"model": {"deployment_config": {"user_config": config}}}}
     assert Serve().see(other=other).lanes == {}
 
 

@@ -12,6 +12,7 @@ import pytest
 from hfray.serving.errors import RequestError
 from hfray.serving.lane import MAX_TOGETHER, MAX_TRIES, Lane, LostReplicaError
 from hfray.serving.messages import Ask, Card, Piece, Reply
+from hfray.spec.endpoint import LimitsSpec
 
 
 class Double:
@@ -54,7 +55,8 @@ class _Late(LostReplicaError):
 def run(body: Callable[[Lane, Double], Awaitable[Any]], *, streams: bool = False, **limits: Any) -> Any:
     async def inner() -> Any:
         double = Double()
-        card = Card("m", "text-classification", {}, streams=streams, limits={"max_queued_requests": 100, **limits})
+        bounds = LimitsSpec(**{"max_queued_requests": 100, **limits})
+        card = Card("m", "text-classification", {}, streams=streams, limits=bounds)
         return await asyncio.wait_for(body(Lane(card, double), double), 20)
 
     return asyncio.run(inner())

@@ -21,7 +21,7 @@ from hfray.serving.routes import make_app
 from hfray.spec.endpoint import GatewaySpec, LimitsSpec
 from tests.serving.front import make_keys, run_front
 
-LIMITS = LimitsSpec().model_dump()
+LIMITS = LimitsSpec()
 
 
 def card(task: str, name: str = "", **fields: Any) -> Card:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hfray.spec.endpoint import LimitsSpec
 from hfray.types import Row
 
 BODIES_WITH_IMAGES = 10
@@ -38,13 +39,13 @@ class Limits:
     each token."""
 
     @classmethod
-    def of(cls, endpoint: Mapping[str, Any]) -> Limits:
-        """Those that an endpoint states (`LimitsSpec`, as a card has them), and the defaults."""
+    def of(cls, endpoint: LimitsSpec) -> Limits:
+        """Those that an endpoint states, and the defaults."""
         names = ("max_inputs", "max_chars", "max_new_tokens", "max_total_tokens", "max_image_pixels")
         return cls(
-            **{name: endpoint[name] for name in names},
-            max_items=max(cls.max_items, endpoint["max_inputs"]),
-            max_image_bytes=BODIES_WITH_IMAGES * endpoint["max_body_bytes"],
+            **{name: getattr(endpoint, name) for name in names},
+            max_items=max(cls.max_items, endpoint.max_inputs),
+            max_image_bytes=BODIES_WITH_IMAGES * endpoint.max_body_bytes,
         )
 
 

@@ -49,7 +49,7 @@ def bounds(field: str) -> tuple[float | None, float | None]:
 
 def ranges(card: Card) -> dict[str, Range]:
     """By the names of `Sampling`: the API's bounds, the endpoint's limits, and where the endpoint itself stands."""
-    limit = int(card.limits["max_new_tokens"])
+    limit = card.limits.max_new_tokens
     most = max(2, limit if card.max_length is None else min(limit, card.max_length - 1))
     default = int(card.options.get("max_new_tokens") or DEFAULT_NEW_TOKENS)
     least_t, most_t = bounds("temperature")

@@ -250,9 +250,9 @@ def test_tokens_of_all_texts_together() -> None:
 
 
 def test_the_limits_of_an_endpoint() -> None:
-    limits = Limits.of(LimitsSpec(max_inputs=500, max_chars=7, max_body_bytes=2048).model_dump())
+    limits = Limits.of(LimitsSpec(max_inputs=500, max_chars=7, max_body_bytes=2048))
     assert (limits.max_inputs, limits.max_items, limits.max_chars, limits.max_image_bytes) == (500, 500, 7, 20480)
-    assert Limits.of(LimitsSpec().model_dump()).max_items == Limits().max_items
+    assert Limits.of(LimitsSpec()).max_items == Limits().max_items
 
 
 def test_long_texts_are_refused_before_fields_are_looked_at() -> None:
