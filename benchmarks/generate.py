@@ -81,6 +81,7 @@ def one_by_one(model: Any, asked: Sequence[Request]) -> float:
 
 def generate_batch(model: Any, asked: Sequence[Request]) -> float:
     """Its memory is capped: it would size its cache by the machine's memory otherwise."""
+    gc.collect()  # the last one's cache, which is kept by a circle of references
     blocks = 2 * sum(-(-(len(prompt) + new) // 256) for prompt, new in asked)
     config = ContinuousBatchingConfig(num_blocks=max(64, blocks), max_batch_tokens=256)
     settings = GenerationConfig(do_sample=False, pad_token_id=0, max_new_tokens=LONGEST)
@@ -94,7 +95,6 @@ def generate_batch(model: Any, asked: Sequence[Request]) -> float:
             result = manager.get_result(timeout=1)
             done += result is not None and result.is_finished()
         seconds = time.perf_counter() - started
-    gc.collect()  # of its cache, which the manager's circles of references would keep
     return sum(new for _, new in asked) / seconds
 
 
