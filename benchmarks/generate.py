@@ -33,7 +33,17 @@ import transformers
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.generate_models import LONGEST, SCALE, SHAPES, Request, in_four_bits, item_of, llama, requests
+from benchmarks.generate_models import (
+    DTYPE_NAME,
+    LONGEST,
+    SCALE,
+    SHAPES,
+    Request,
+    in_four_bits,
+    item_of,
+    llama,
+    requests,
+)
 from benchmarks.generate_served import served
 from benchmarks.generate_steps import decode, late
 from benchmarks.measure import ROUNDS, headline, ratio, table
@@ -130,7 +140,7 @@ def main() -> None:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(sections))
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     parser.add_argument("--requests", type=int, default=96)
-    parser.add_argument("--dtypes", nargs="+", choices=["bfloat16", "float32", "nf4"], default=["bfloat16", "nf4"])
+    parser.add_argument("--dtypes", nargs="+", choices=["bfloat16", "float32", "nf4"], default=[DTYPE_NAME, "nf4"])
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args()
     for name in asked.sections:

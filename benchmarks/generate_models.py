@@ -12,6 +12,7 @@ import transformers
 from transformers import LlamaConfig
 
 from benchmarks.measure import ROOT
+from hfray.models.load import pick_dtype
 from hfray.types import Generated, GenerationParams, Item
 
 TRACE = ROOT.parent / "shared" / "data" / "azure_llm_trace" / "AzureLLMInferenceTrace_conv.csv"
@@ -19,6 +20,9 @@ SHAPES = {
     "28 M": {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 6, "num_attention_heads": 8},
     "160 M": {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 10, "num_attention_heads": 16},
 }
+DTYPE = pick_dtype("auto", torch.device("cpu"))
+"""What hfray computes in here: an emulated bfloat16 is no measure of anything."""
+DTYPE_NAME = str(DTYPE).removeprefix("torch.")
 VOCABULARY = 16_000
 SCALE = 8
 LONGEST = 512

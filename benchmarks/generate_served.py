@@ -11,10 +11,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks import serve_chat
-from benchmarks.generate_models import requests, save
+from benchmarks.generate_models import DTYPE, DTYPE_NAME, requests, save
 from benchmarks.measure import ROUNDS, ratio, table
 
 NUM_REQUESTS = 48
@@ -22,7 +20,7 @@ NUM_REQUESTS = 48
 
 def served(folder: Path) -> None:
     """The same model, the same streams, over OpenAI's protocol; each server as its users start it."""
-    path = save(serve_chat.SHAPE, folder / "served", torch.bfloat16)
+    path = save(serve_chat.SHAPE, folder / "served", DTYPE)
     sides: dict[str, Callable[[], AbstractContextManager[str]]] = {
         "hfray serve": lambda: _ours(folder, path),
         "transformers serve": lambda: _theirs(path),
@@ -37,7 +35,7 @@ def served(folder: Path) -> None:
                 rates[name].append(asyncio.run(serve_chat.closed(url, asked, model=_name(name, path)))[0])
     ours = rates["hfray serve"]
     rows = [[name, f"{statistics.median(each):.0f}", f"{ratio(ours, each):.1f}x"] for name, each in rates.items()]
-    title = f"Chats, Llama of {serve_chat.SHAPE}, bfloat16, {serve_chat.STREAMS} streams"
+    title = f"Chats, Llama of {serve_chat.SHAPE}, {DTYPE_NAME}, {serve_chat.STREAMS} streams"
     table(title, ["server", "tokens/s", "hfray is faster by"], rows)
 
 
