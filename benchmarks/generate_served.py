@@ -15,7 +15,7 @@ from benchmarks import serve_chat
 from benchmarks.generate_models import DTYPE, DTYPE_NAME, requests, save
 from benchmarks.measure import ROUNDS, ratio, table
 
-NUM_REQUESTS = 48
+NUM_REQUESTS = 144
 
 
 def served(folder: Path) -> None:
