@@ -37,15 +37,15 @@ class _Commands(typer.core.TyperGroup):
             if _reader_has_gone():
                 raise
             raise EngineError(
-                f"a process or a server that hfray spoke to is gone ({error}); what is finished is kept: run the same "
-                "command again, with --debug to see which"
+                f"a process or a server that hfray spoke to is gone ({error}); run the same command again, with "
+                "--debug to see which"
             ) from error
 
 
 def _reader_has_gone() -> bool:
     poll = select.poll()
-    for stream in (sys.stdout, sys.stderr):
-        poll.register(stream, 0)
+    for descriptor in (1, 2):
+        poll.register(descriptor, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import Any
 
 from hfray.errors import EngineError
@@ -20,7 +19,6 @@ from hfray.serving.lane import Calls, Lane
 from hfray.serving.messages import Card
 
 REFRESH_S = 1.0
-_FIELDS = {field.name for field in fields(Card)}
 _GONE = ("DELETING", "NOT_STARTED")
 log = logging.getLogger("hfray.serving")
 
@@ -121,12 +119,9 @@ class Directory:
 def card_in(name: str, deployment: Mapping[str, Any]) -> Card | None:
     """The card of a deployment, as Serve tells of it; None for an application that is none of ours."""
     config = deployment.get("deployment_config") or {}
-    card = config.get("user_config")
-    if not isinstance(card, Mapping) or not _FIELDS >= card.keys() >= {"task", "options", "limits"}:
-        return None
     try:
-        return Card.from_json({**card, "name": name})
-    except ValueError:
+        return Card.from_json({**config["user_config"], "name": name})
+    except (KeyError, TypeError, ValueError):
         return None
 
 

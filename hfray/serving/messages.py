@@ -88,6 +88,6 @@ class Card:
 
     @classmethod
     def from_json(cls, card: Mapping[str, Any]) -> Card:
-        """Raises TypeError or ValueError for what `to_json` did not make."""
+        """Raises KeyError, TypeError or ValueError for what `to_json` did not make."""
         lists = {key: tuple(card[key]) for key in ("adapters", "labels") if key in card}
         return cls(**{**card, **lists, "limits": LimitsSpec.model_validate(card["limits"])})

@@ -53,8 +53,19 @@ def test_a_model_is_known_by_its_card() -> None:
     assert directory.unready() == []
 
 
-@pytest.mark.parametrize("config", [{"x": 1}, {"task": "a", "options": {}, "limits": {"speed": 1}}])
-def test_an_application_of_somebody_else_is_no_model(config: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [
+        None,
+        ["task", "options", "limits"],
+        {"x": 1},
+        {"task": "a", "limits": {}},
+        {"task": "a", "options": {}, "limits": {"speed": 1}},
+        {"task": "a", "options": {}, "limits": {}, "adapters": 3},
+        {"task": "a", "options": {}, "limits": {}, "colour": "red"},
+    ],
+)
+def test_an_application_of_somebody_else_is_no_model(config: Any) -> None:
     other = {"status": "RUNNING", "deployments": {"model": {"deployment_config": {"user_config": config}}}}
     assert Serve().see(other=other).lanes == {}
 

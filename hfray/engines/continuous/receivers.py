@@ -77,7 +77,7 @@ class Places:
 
 class TokenStream:
     """Receives one sequence, for an asynchronous reader in another thread's event loop. Its reader is told of tokens by
-    `tell`, of what ends it at once."""
+    `tell`, of an error at once."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.cancelled = False

@@ -242,6 +242,30 @@ def test_a_lost_device_ends_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
             engine.run([item_of(prompts()[0])])
 
 
+def test_a_stream_that_has_ended_is_told_so_though_the_engine_fails_at_that_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def both(engine: ContinuousEngine) -> list[Any]:
+        streams = [_all(engine, item_of(ids, max_new_tokens=1)) for ids in prompts()[:2]]
+        return await asyncio.wait_for(asyncio.gather(*streams, return_exceptions=True), 20)
+
+    with engine_of("gpt2") as engine:
+        remove, removed = engine.scheduler.remove, 0
+
+        def once(sequence: Any) -> None:
+            nonlocal removed
+            removed += 1
+            remove(sequence)
+            if removed == 2:
+                engine.scheduler.running.append(sequence)  # its blocks are free, and it is among those to be failed
+                raise RuntimeError("a mistake in the engine")
+
+        monkeypatch.setattr(engine.scheduler, "remove", once)
+        first, second = asyncio.run(both(engine))
+    assert [token.id for token in first] == alone("gpt2", prompts()[0])[:1]
+    assert isinstance(second, EngineError)
+
+
 async def _all(engine: ContinuousEngine, item: Any) -> list[Token]:
     return [token async for token in engine.stream(item)]
 
