@@ -178,13 +178,20 @@ class Cluster:
         make_token()
         import ray
 
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=self._debug,
-            logging_level=self._level(),
-        )
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                log_to_driver=self._debug,
+                logging_level=self._level(),
+            )
+        except Exception as error:  # Ray's own class for a process that did not come up in time
+            reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+            raise EngineError(
+                f"Ray did not start on this machine ({reason}); on a very busy one run the same command again later, "
+                f"else look in {folder / 'ray/session_latest/logs'}"
+            ) from error
         self.is_local = True
         self._room_at = time.monotonic()
 

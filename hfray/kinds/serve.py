@@ -4,6 +4,7 @@ Serve's states and the console; not requests."""
 from __future__ import annotations
 
 import logging
+import os
 import re
 import signal
 import threading
@@ -21,11 +22,16 @@ from hfray.kinds.dashboard import dashboard_address, serve_client, told
 from hfray.kinds.run import interrupt, log_path_of
 from hfray.log import quiet as quieted
 from hfray.serving.directory import serve_details
+from hfray.serving.port import check_free
 from hfray.spec.serve_file import ServeFile, load_serve_file
 
 POLL_S = 0.5
 WAITS_FOR_ROOM_S = 20.0
 _NEEDS = re.compile(r"Resources required for each replica: (\{.*?\}), total resources available: (\{.*?\})")
+_OPEN_TO_ALL = (
+    "RAY_SERVE_ENABLE_HA_PROXY is set: where Ray Serve runs its proxies, the ports of HAProxy and of replicas are open "
+    "to all interfaces. The gateway does without them; unset it"
+)
 log = logging.getLogger(__name__)
 _SICK = {"DEPLOY_FAILED": "[red]failed[/red]", "UNHEALTHY": "[yellow]unwell[/yellow]"}
 
@@ -54,6 +60,10 @@ def serve_here(file: ServeFile, *, quiet: bool, debug: bool) -> int:
 def _serve(file: ServeFile, ray_at_hand: Cluster, console: Console, *, quiet: bool) -> int:
     say: Callable[[str], None] = (lambda text: None) if quiet else _teller(console)
     started = time.monotonic()
+    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
+        say(f"[yellow]{_OPEN_TO_ALL}[/yellow]")
+    if not os.environ.get("RAY_ADDRESS"):  # else the gateway may run on another machine
+        check_free(file.gateway.host, file.gateway.port)
     say("[dim]starting ray[/dim]")
     ray_at_hand.connect(serving=True)
     from ray import serve

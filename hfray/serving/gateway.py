@@ -1,5 +1,5 @@
-"""The process that the clients talk to: its own ASGI server on its own port. Knows uvicorn, sockets and its life in Ray
-Serve; routes are in `routes.py`.
+"""The process that the clients talk to: its own ASGI server on its own port. Knows uvicorn and its life in Ray Serve;
+routes are in `routes.py`, its port in `port.py`.
 
 Ray Serve's HTTP proxies stay off: one process less on a request's way, no plain-text refusals, no open routes beside
 ours. Several gateways on one node share the port.
@@ -8,11 +8,9 @@ ours. Several gateways on one node share the port.
 from __future__ import annotations
 
 import asyncio
-import socket
 import uuid
 from typing import Any
 
-from hfray.errors import SpecError
 from hfray.serving import access_log
 from hfray.serving.calls import HandleCalls
 from hfray.serving.directory import Directory
@@ -20,11 +18,11 @@ from hfray.serving.front import Front
 from hfray.serving.keys import KeyRing
 from hfray.serving.leases import Leases
 from hfray.serving.meters import Meters, RayMeters
+from hfray.serving.port import BACKLOG, listen
 from hfray.serving.routes import make_app
 from hfray.serving.wire import Wire
 from hfray.spec.endpoint import GatewaySpec
 
-BACKLOG = 2048
 KEEP_ALIVE_S = 75
 
 
@@ -77,21 +75,3 @@ class Gateway:
         if self._leases is not None:
             await self._leases.close()
         await self._directory.stop()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that several gateways may have at once. Raises SpecError for an address that is taken or not there."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        found.bind((host, port))
-        found.listen(BACKLOG)
-        found.setblocking(False)
-    except OSError as error:
-        found.close()
-        raise SpecError(
-            f"gateway: {host}:{port} cannot be listened on ({error.strerror}); choose another port"
-        ) from None
-    return found

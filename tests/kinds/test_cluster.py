@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hfray.data.storage import Storage
-from hfray.errors import SpecError
+from hfray.errors import EngineError, SpecError
 from hfray.kinds.cluster import Cluster, _probe_node, cluster
 from tests.kinds.apart import run_apart
 
@@ -22,6 +22,13 @@ def test_nothing_starts_before_connect() -> None:
     with cluster() as each:
         assert not each.is_local
     Cluster().close()
+
+
+def test_a_ray_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 30)))  # no socket has a path of that length
+    with cluster() as each, pytest.raises(EngineError, match=r"Ray did not start on this machine \(.*AF_UNIX path"):
+        each.connect()
+    assert not each.connected
 
 
 def test_a_node_says_what_it_does_not_see(tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ from hfray.inference.model_use import check_use
 from hfray.serving.cards import card_of
 from hfray.serving.directory import Directory
 from hfray.serving.front import Front
-from hfray.serving.gateway import listen
 from hfray.serving.keys import KeyRing
 from hfray.serving.lane import Lane
 from hfray.serving.leases import Leases
 from hfray.serving.messages import Ask, Card, Piece, Reply
+from hfray.serving.port import listen
 from hfray.serving.replica import Replica
 from hfray.serving.routes import make_app
 from hfray.serving.wire import Wire
