@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from benchmarks import serve_chat
-from benchmarks.generate_models import DTYPE, DTYPE_NAME, requests, save
+from benchmarks.generate_models import DTYPE, DTYPE_NAME, Request, llama, requests, save
+from benchmarks.generate_steps import linear_s
 from benchmarks.measure import ROUNDS, ratio, table
 
 NUM_REQUESTS = 144
+BOUND_ROWS = 64  # of a step, prompts and all
 
 
 def served(folder: Path) -> None:
@@ -37,6 +39,20 @@ def served(folder: Path) -> None:
     rows = [[name, f"{statistics.median(each):.0f}", f"{ratio(ours, each):.1f}x"] for name, each in rates.items()]
     title = f"Chats, Llama of {serve_chat.SHAPE}, {DTYPE_NAME}, {serve_chat.STREAMS} streams"
     table(title, ["server", "tokens/s", "hfray is faster by"], rows)
+    print(
+        f"With nothing else to do, the model's linear layers over all these prompts and texts, {BOUND_ROWS} tokens at "
+        f"a time, would come to {_bound(asked):.0f} tokens/s; the median prompt has "
+        f"{statistics.median(len(prompt) for prompt, _ in asked):.0f} tokens, the median text "
+        f"{statistics.median(new for _, new in asked):.0f}.\n"
+    )
+
+
+def _bound(asked: Sequence[Request]) -> float:
+    """New tokens a second of matrix products alone. Scores over the vocabulary are needed for new tokens only."""
+    model = llama(serve_chat.SHAPE, DTYPE)
+    body_s, head_s = (linear_s(part, BOUND_ROWS, DTYPE) / BOUND_ROWS for part in (model.model, model.lm_head))
+    new = sum(new for _, new in asked)
+    return new / (body_s * (new + sum(len(prompt) for prompt, _ in asked)) + head_s * new)
 
 
 def _name(side: str, path: Path) -> str:

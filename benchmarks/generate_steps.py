@@ -34,8 +34,8 @@ def decode(shapes: Sequence[str], dtypes: Sequence[torch.dtype], batches: Sequen
         for size in batches:
             found = []
             for _ in range(ROUNDS):
-                linear_s = _linear_s(model, size, dtype)
-                found.append((_step_s(model, size), linear_s, linear_s + _attended_s(model, size, dtype)))
+                products_s = linear_s(model, size, dtype)
+                found.append((_step_s(model, size), products_s, products_s + _attended_s(model, size, dtype)))
             step_s = statistics.median(each for each, *_ in found)
             shares = (statistics.median(each[place] / each[0] for each in found) for place in (1, 2))
             cells = [f"{100 * share:.0f} %" for share in shares]
@@ -58,8 +58,8 @@ def _step_s(model: Any, size: int) -> float:
     return (seconds[2] - seconds[1]) / (MANY - FEW)
 
 
-def _linear_s(model: Any, size: int, dtype: torch.dtype) -> float:
-    """Seconds of all the model's linear layers over one batch, one after another."""
+def linear_s(model: Any, size: int, dtype: torch.dtype) -> float:
+    """Seconds of all linear layers of a model, or of a part of one, over one batch, one after another."""
     layers = [each for each in model.modules() if isinstance(each, torch.nn.Linear)]
     inputs = {each.in_features: torch.randn(size, each.in_features, dtype=dtype) for each in layers}
     seconds = []

@@ -33,8 +33,8 @@ WRITTEN_FILES = (
     SUCCESS, "errors.parquet", "report.json", "report.html", "spec.yaml", "tokens.json", "training_curve.svg",
     "output.jsonl", "error.jsonl",
 )  # fmt: skip
-WORK_FOLDERS = ("_work/receipts", DRAFTS, ERRORS, "runs")
-"""That a job starting over empties; `runs` is what training tells TensorBoard."""
+WORK_FOLDERS = ("_work/receipts", DRAFTS, ERRORS, "_work/checkpoints", "runs")
+"""That a job starting over empties; checkpoints are those of training, `runs` is what it tells TensorBoard."""
 
 
 @dataclass(frozen=True, slots=True)

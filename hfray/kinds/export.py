@@ -17,7 +17,7 @@ from hfray.errors import SpecError
 from hfray.kinds.cluster import Cluster
 from hfray.kinds.job import JobRun
 from hfray.kinds.pool import pool_size
-from hfray.kinds.published import claim_top
+from hfray.kinds.published import check_top, clear_top
 from hfray.kinds.ray_task import run_task
 from hfray.kinds.report import ModelFacts, Report
 from hfray.kinds.versions import versions
@@ -54,8 +54,12 @@ class ExportRun(JobRun[ExportJob]):
     def _output(self, fingerprint: str) -> Ledger:
         return Ledger(self._job.output.path, "parquet", fingerprint, layout=Layout("_work", "parquet"))
 
+    def _check_output(self, opening: Ledger) -> None:
+        check_top(opening)
+
     def _claim(self, opening: Ledger, *, restart: bool) -> None:
-        claim_top(opening, restart=restart)
+        if restart:
+            clear_top(opening)
         super()._claim(opening, restart=restart)
 
     def _work(self, ray_cluster: Cluster, lease: Lease, *, retry_errors: bool) -> Report:

@@ -90,6 +90,7 @@ class JobRun(ABC, Generic[J]):
             opening.open_work()
             with held_lease(opening) as lease:
                 opening.sweep_temporary()
+                self._check_output(opening)
                 self._make_plan(opening, ray_cluster)
                 self._claim(opening, restart=restart)
                 try:
@@ -107,6 +108,9 @@ class JobRun(ABC, Generic[J]):
         self._fingerprint = fingerprint(identity)
         self._identity = identity | {"fingerprint": self._fingerprint}
         self._ledger = self._output(self._fingerprint)
+
+    def _check_output(self, opening: Ledger) -> None:
+        """Refuses more than foreign parts in the output, before the plan is made, which may take hours."""
 
     def _claim(self, opening: Ledger, *, restart: bool) -> None:
         """Refuses an output that was begun with another identity; `--restart` clears it first."""

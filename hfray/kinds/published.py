@@ -9,11 +9,8 @@ from hfray.errors import SpecError
 from hfray.models.result_files import LAST, is_model_file, is_weights
 
 
-def claim_top(opening: Ledger, *, restart: bool) -> None:
-    """Takes away what this output has published, if it starts over.
-
-    Raises SpecError for a folder with a model in it that no job has published there: it would be written over.
-    """
+def check_top(opening: Ledger) -> None:
+    """Raises SpecError for a folder with a model in it that no job has published there: it would be written over."""
     ours = published(opening)
     names = [name for name in opening.storage.names("") if is_model_file(name) and name not in ours]
     if opening.identity() is not None:  # an author may have added a model card since
@@ -23,6 +20,9 @@ def claim_top(opening: Ledger, *, restart: bool) -> None:
             f"output.path: {opening.url} holds files that this job has not written ({', '.join(names[:3])}); choose "
             "another folder, or empty this one"
         )
-    if restart:
-        opening.delete(SUCCESS)
-        unpublish(opening, LAST)
+
+
+def clear_top(opening: Ledger) -> None:
+    """Takes away what this output has published, for a job that starts over."""
+    opening.delete(SUCCESS)
+    unpublish(opening, LAST)

@@ -18,11 +18,11 @@ from hfray.errors import EngineError, SpecError
 from hfray.kinds.check import OtherJobError, refuse_other_job
 from hfray.kinds.cluster import Cluster
 from hfray.kinds.job import JobRun
-from hfray.kinds.published import claim_top
+from hfray.kinds.published import check_top, clear_top
 from hfray.kinds.ray_errors import as_hfray_error
 from hfray.kinds.report import ModelFacts, Report
 from hfray.kinds.tokenize import TokenizeRun
-from hfray.kinds.train_check import CheckedTraining, check_training
+from hfray.kinds.train_check import CheckedTraining, check_labels, check_training
 from hfray.kinds.train_setup import Settled, SetupMaker
 from hfray.kinds.train_tokens import Tokenised, given_tokens, tokenize_job
 from hfray.kinds.training_board import TrainingWatch, watched_training
@@ -84,6 +84,7 @@ class TrainRun(JobRun[TrainJob]):
         validation = self._job.input.validation
         if validation is not None:
             self._validation = self._tokens("validation", validation, self._checked.validation_tokens)
+            check_labels(self._train.tokens, self._validation.tokens)
         identity["tokens"] = self._train.tokens.fingerprint
         if self._validation is not None:
             identity["validation"] = self._validation.tokens.fingerprint
@@ -123,8 +124,12 @@ class TrainRun(JobRun[TrainJob]):
     def _output(self, fingerprint: str) -> Ledger:
         return Ledger(self._job.output.path, "parquet", fingerprint, layout=Layout("_work", "parquet"))
 
+    def _check_output(self, opening: Ledger) -> None:
+        check_top(opening)
+
     def _claim(self, opening: Ledger, *, restart: bool) -> None:
-        claim_top(opening, restart=restart)
+        if restart:
+            clear_top(opening)
         super()._claim(opening, restart=restart)
 
     def _work(self, ray_cluster: Cluster, lease: Lease, *, retry_errors: bool) -> Report:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from hfray.data.tokens import TOKENIZER_FOLDER, Tokens, is_tokenised, read_tokens
@@ -98,7 +99,9 @@ def check_training(job: TrainJob) -> CheckedTraining:
     for tokens, field in ((train_tokens, "input.train"), (validation_tokens, "input.validation")):
         if tokens is not None:
             _check_tokens(job, tokens, field, tokenizer, name)
-    separation = _separation(job, config, train_tokens)
+    if train_tokens is not None and validation_tokens is not None:
+        check_labels(train_tokens, validation_tokens)
+    separation = _separation(job, config, train_tokens, validation_tokens)
     return CheckedTraining(
         job=_pinned(job, source, tokenizer_source),
         trainer=trainer,
@@ -182,10 +185,20 @@ def _check_tokens(job: TrainJob, tokens: Tokens, field: str, tokenizer: Any, nam
         raise SpecError(f"mode: {field} is a tokenised folder, whose examples are made already; remove the key")
 
 
-def _separation(job: TrainJob, config: Any, tokens: Tokens | None) -> Separation | None:
+def check_labels(train: Tokens, validation: Tokens) -> None:
+    """Raises SpecError where an index in the column `labels` is not the same class in both parts."""
+    if train.labels and validation.labels and train.labels != validation.labels:
+        pairs = enumerate(zip_longest(train.labels, validation.labels))
+        number, (one, other) = next((at, pair) for at, pair in pairs if pair[0] != pair[1])
+        raise SpecError(
+            f"input.validation: label {number} is {other or 'none'} there and {one or 'none'} in input.train; run its "
+            "tokenize job again with `mode.labels` as input.train has them, or give the rows themselves"
+        )
+
+
+def _separation(job: TrainJob, config: Any, *parts: Tokens | None) -> Separation | None:
     """How packed documents are kept apart, where examples are packed."""
-    packed = tokens.packed if tokens is not None else packs(_mode_options(job))
-    if not packed:
+    if not any(packs(_mode_options(job)) if tokens is None else tokens.packed for tokens in parts):
         return None
     attention = None if job.model.attention == "auto" else job.model.attention
     return prove_packing(config, attention=attention)

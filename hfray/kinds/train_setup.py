@@ -110,7 +110,7 @@ class SetupMaker:
                 method=job.method,
                 precision=precision,
                 targets=checked.targets,
-                separation=checked.separation if tokens.packed else None,
+                separation=checked.separation,
             ),
             task=self._task_options(head),
             examples=self._examples(self._train, limit),

@@ -4,7 +4,7 @@ change no answer. Knows names; only `check_trainer_fields` looks at Transformers
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, get_args, get_type_hints
 
@@ -93,6 +93,11 @@ HONOURED = frozenset({
 })  # fmt: skip
 """All others of this release. What a newer one adds is not taken before it is known to do something here."""
 
+LEAST: Mapping[str, int] = {
+    "per_device_train_batch_size": 1, "per_device_eval_batch_size": 1, "warmup_steps": 0, "torch_empty_cache_steps": 1,
+}  # fmt: skip
+"""The least value of an argument, where Transformers has one too."""
+
 ALIASES: Mapping[str, str] = {
     "gradient_checkpointing": "activation_checkpointing",
     "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
@@ -165,9 +170,24 @@ def check_trainer_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
                     problem = str(error)
         if problem is not None:
             wrong.append(f"trainer.{name}: {problem}")
+    wrong += [f"trainer.{name}: {problem}" for name, problem in _out_of_range(checked)]
     if wrong:
         raise SpecError("\n".join(wrong))
     return checked
+
+
+def _out_of_range(checked: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Values of the right types that every worker would refuse, or fail of."""
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    for name, least in LEAST.items():
+        value = checked.get(name)
+        if value is not None and value < least:
+            yield name, f"must be {least} or more, not {shown(value)}"
+    wanted = checked.get("report_to") or ()
+    for each in [wanted] if isinstance(wanted, str) else wanted:
+        if each not in ("all", "none", *INTEGRATION_TO_CALLBACK):
+            yield "report_to", f"unknown name {each!r}{close_or_known(each, INTEGRATION_TO_CALLBACK)}"
 
 
 def _valued(value: Any, hint: Any) -> Any:

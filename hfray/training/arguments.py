@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from hfray.errors import SpecError
-from hfray.spec.problems import close_or_known
 from hfray.training.accumulation import accumulation
 from hfray.training.setup import TrainSetup
 
@@ -51,16 +50,13 @@ def training_arguments(setup: TrainSetup, world_size: int, folder: Path) -> Any:
 
 
 def trackers(wanted: str | list[str] | None) -> list[str]:
-    """TensorBoard always, and those that the job names. Raises SpecError for one that cannot be told."""
+    """TensorBoard always, and those that the job names. Raises SpecError for one that is not installed."""
     from transformers.integrations import get_available_reporting_integrations
-    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
     names = [wanted] if isinstance(wanted, str) else list(wanted or ())
     if "all" in names:
         return ["all"]
     for name in names:
-        if name not in ("none", *INTEGRATION_TO_CALLBACK):
-            raise SpecError(f"trainer.report_to: unknown name {name!r}{close_or_known(name, INTEGRATION_TO_CALLBACK)}")
         if name not in ("none", "flyte", *get_available_reporting_integrations()):  # flyte is not asked for there
             raise SpecError(f"trainer.report_to: {name} is not installed where the workers run; install it there")
     return list(dict.fromkeys(["tensorboard", *(name for name in names if name != "none")]))

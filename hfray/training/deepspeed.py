@@ -32,8 +32,17 @@ _SAME: dict[str, str] = {
     "optimizer.params.eps": "adam_epsilon",
     "optimizer.params.weight_decay": "weight_decay",
     "scheduler.params.warmup_max_lr": "learning_rate",
+    "scheduler.params.warmup_num_steps": "warmup_steps",
 }
 """DeepSpeed's key to the training argument that says the same (transformers/integrations/deepspeed.py)."""
+
+_KINDS: dict[str, tuple[str, Mapping[str, tuple[str, ...]]]] = {
+    "optimizer.type": ("optim", dict.fromkeys(("Adam", "AdamW"), ("adamw_torch", "adamw_torch_fused"))),
+    "scheduler.type": ("lr_scheduler_type", {
+        "WarmupLR": ("constant_with_warmup",), "WarmupDecayLR": ("linear",), "WarmupCosineLR": ("cosine",),
+    }),
+}  # fmt: skip
+"""DeepSpeed's key to a training argument that it takes the place of, and which values of both mean one thing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +159,10 @@ def settle(
             if field in trainer and not _equal(trainer[field], beta):
                 found.append(f"optimizer.params.betas is {_shown(betas)}, but trainer.{field} is {trainer[field]}")
             decided[field] = beta
+    for key, (field, same) in _KINDS.items():
+        value = _given(config, key)
+        if value is not None and field in trainer and trainer[field] not in same.get(str(value), ()):
+            found.append(f"{key} is {_shown(value)}, but trainer.{field} is {_shown(trainer[field])}; remove one")
     stage = _given(config, "zero_optimization.stage")
     if stage not in (None, 0, 1, 2, 3):
         found.append(f"zero_optimization.stage is {_shown(stage)}; known: 0, 1, 2, 3")
@@ -157,7 +170,12 @@ def settle(
         found.append("elasticity changes the global batch, which is the job's; use workers.min and workers.max")
     if found:
         raise SpecError("\n".join(f"{name}: {each}" for each in found))
-    filled = {key: value for key, (_, value) in sizes.items()}
+    filled: dict[str, Any] = {key: value for key, (_, value) in sizes.items()}
+    optimizer = config.get("optimizer")
+    if isinstance(optimizer, Mapping):
+        # What it leaves out would be DeepSpeed's own defaults, whose rate is another than that of all other runs.
+        own = dict.fromkeys(("lr", "betas", "eps", "weight_decay"), _FROM_JOB) | dict(optimizer.get("params") or {})
+        filled["optimizer"] = {**optimizer, "params": own}
     return Settled({**config, **filled}, {key: value for key, value in decided.items() if key not in trainer})
 
 

@@ -9,11 +9,15 @@ from contextlib import contextmanager
 from hfray.engines.failures import is_out_of_memory
 from hfray.errors import EngineError, HfrayError, SpecError
 
+_CONTRADICTED = "DeepSpeed config values that mismatch TrainingArguments"
+"""How Transformers begins to say that an author's configuration counts other steps than there are."""
+
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Raises EngineError for memory that is not enough, SpecError for a package that is not there. Anything else is the
-    loss of a worker or of a device, after which new workers may go on."""
+    """Raises EngineError for memory that is not enough, SpecError for a package that is not there and for steps of an
+    author's DeepSpeed configuration that are not the run's. Anything else is the loss of a worker or of a device, after
+    which new workers may go on."""
     try:
         yield
     except HfrayError:
@@ -23,6 +27,8 @@ def told() -> Iterator[None]:
             f"trainer, model: what they ask for is not installed where the workers run ({_line(error)}); install it"
         ) from error
     except Exception as error:
+        if _CONTRADICTED in str(error):
+            raise SpecError(f"deepspeed: {_line(error)}") from error
         if not is_out_of_memory(error):
             raise
         raise EngineError(

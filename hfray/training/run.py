@@ -33,6 +33,7 @@ from hfray.tasks.base import ModelInfo, Processor, Task
 from hfray.training import failures
 from hfray.training.accumulation import accumulation
 from hfray.training.arguments import training_arguments
+from hfray.training.batches import Packed
 from hfray.training.checkpoints import Checkpoints
 from hfray.training.collective import together
 from hfray.training.counting import count_for
@@ -203,7 +204,8 @@ class _Session:
         )
 
     def _collate(self, examples: Examples, model: Any) -> Collate:
-        return Collate(examples.collator, self._setup.model.separation, model.dtype)
+        separation = self._setup.model.separation if isinstance(examples.collator, Packed) else None
+        return Collate(examples.collator, separation, model.dtype)
 
     def _make_evaluator(self, model: Any) -> Evaluator | None:
         setup = self._setup

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hfray.errors import DataError, SpecError
+from hfray.errors import DataError, EngineError, SpecError
 from hfray.training.collective import gather_json, together
 from hfray.training.hyperparameters import (
     counters_of,
@@ -70,6 +70,7 @@ def save_state(
     with together(what):
         layout = layout_of(engine, optimizer)
         tensors, facts = _own_tensors(engine, layout, rank, world_size)
+        _refuse_not_finite(tensors)
         entries.append(write_tensors(folder / _rank_file(rank), tensors, facts))
         if rank == 0:
             state = {
@@ -147,6 +148,19 @@ def _own_tensors(engine: Any, layout: Layout, rank: int, world_size: int) -> tup
     rng, rng_facts = rng_state()
     tensors |= {f"{_RNG}/{name}": value for name, value in rng.items()}
     return tensors, {"starts": starts, "scalars": scalars_of(layout), "rng": rng_facts}
+
+
+def _refuse_not_finite(tensors: Mapping[str, Any]) -> None:
+    """Raises EngineError: nothing that follows from such weights could be used, and an older checkpoint can."""
+    import torch
+
+    for name, tensor in tensors.items():
+        if name.startswith(f"{_MASTER}/") and not torch.isfinite(tensor).all():
+            raise EngineError(
+                f"the weights {name.removeprefix(f'{_MASTER}/')} are not finite numbers any more; checkpoints of "
+                "earlier steps are kept. Use a lower trainer.learning_rate, more trainer.warmup_steps or a lower "
+                "trainer.max_grad_norm, and start over with --restart"
+            )
 
 
 def _read_tensors(folder: Path, engine: Any, layout: Layout, weights_only: bool) -> dict[str, dict[str, Any]]:

@@ -160,7 +160,9 @@ class RunTrainer(Trainer):  # type: ignore[misc]
             last or self._cadence.evaluate.at(step, length)
         )
         self.control.should_save = last or self._cadence.save.at(step, length)
-        self.control.should_log |= self.control.should_evaluate
+        # A logged loss is the mean since the last one: none of them may span a checkpoint, after which a resumed run
+        # would know a part of it only.
+        self.control.should_log |= self.control.should_evaluate or self.control.should_save
         if self.control.should_log or self.control.should_save:
             self._refuse_bad_loss()
         if self.is_world_process_zero():
@@ -175,8 +177,8 @@ class RunTrainer(Trainer):  # type: ignore[misc]
         if step < sys.maxsize:
             raise EngineError(
                 f"the loss of step {step:,} is not a finite number, and nothing that follows could be; use a lower "
-                "trainer.learning_rate, more trainer.warmup_steps or a lower trainer.max_grad_norm"
-                + ("; bf16 instead of fp16 has a wider range" if self.args.fp16 else "")
+                "trainer.learning_rate, more trainer.warmup_steps or a lower trainer.max_grad_norm, and start over "
+                "with --restart" + ("; bf16 instead of fp16 has a wider range" if self.args.fp16 else "")
             )
 
     # -- what is logged

@@ -89,9 +89,12 @@ def test_clear_deletes_what_hfray_wrote_and_stops_late_writers(ledger: Ledger) -
     ledger.save_receipts(["{}"])
     ledger.write_success(FINGERPRINT, [], {}, {})
     (folder(ledger) / "data" / "holiday.jpg").write_text("x")
+    checkpoint = folder(ledger) / "_work" / "checkpoints" / "f" / "00000010-1"
+    checkpoint.mkdir(parents=True)
     opening = Ledger(ledger.url, "parquet", "")
     opening.open_work()
     opening.clear()
+    assert not checkpoint.exists()
     assert ledger.success() is None
     assert ledger.identity() is None
     assert ledger.part_sizes() == {}

@@ -3,6 +3,7 @@ learned, what is left, and what happens when the workers die."""
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import random
@@ -10,14 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from safetensors.torch import load_file
 from tokenizers import normalizers
 
 from hfray.engines.batch import BatchEngine
 from hfray.errors import EngineError, HfrayError, SpecError
 from hfray.inference.predictor import Predictor
+from hfray.kinds.progress import Progress
 from hfray.kinds.report import Report
+from hfray.kinds.tokenize import TokenizeRun
 from hfray.models.load import load_model
 from hfray.spec.sections import ModelSpec
+from hfray.spec.tokenize import TokenizeJob
 from hfray.tasks import TASKS
 from hfray.training.cadence import SETTLED
 from tests.kinds.train_office import TrainOffice
@@ -154,6 +160,11 @@ def test_every_head_learns(office: TrainOffice) -> None:
     llama = {"config": {"model_type": "llama", "num_key_value_heads": 2, "max_position_embeddings": 128, **tiny}}
     bert = {"config": {"model_type": "bert", "max_position_embeddings": 128, **tiny}}
     t5 = {"model_type": "t5", "d_model": 32, "d_ff": 64, "num_layers": 2, "num_heads": 2, "d_kv": 16}
+    office.write("pairs.parquet", text=TEXTS, text_pair=[text[::-1] for text in TEXTS], label=LABELS)
+    talker = letter_tokenizer(256)
+    talker.eos_token = talker.sep_token
+    talker.save_pretrained(office.folder / "talker")
+    office.write("talks.parquet", prompt=[text[:3] for text in TEXTS], completion=[text[3:] for text in TEXTS])
     cases: list[tuple[str, str, dict[str, Any], dict[str, Any], set[str]]] = [
         ("tags", "TokenClassification", {}, {"task": "token-classification"}, {"f1", "precision", "recall"}),
         ("numbers", "model", {}, {"task": CLASSIFY}, {"pearson", "spearman"}),
@@ -180,6 +191,14 @@ def test_every_head_learns(office: TrainOffice) -> None:
             {"perplexity"},
         ),
         ("train", "tokenizer", bert, {"task": "fill-mask", "max_length": 64}, {"perplexity"}),
+        ("pairs", "model", {}, {"task": CLASSIFY, "mode": "pair"}, {"accuracy", "macro_f1"}),
+        (
+            "talks",
+            "talker",
+            llama,
+            {"task": "text-generation", "mode": {"name": "chat", "form": "completion"}, "max_length": 64},
+            {"perplexity"},
+        ),
     ]
     for name, model, more, changes, metrics in cases:
         path = str(office.folder / f"{name}.parquet")
@@ -244,18 +263,37 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(office: TrainOffice) ->
     assert not (office.out / "_work" / "checkpoints").exists()
 
 
+def test_a_run_that_starts_over_begins_at_the_first_step(office: TrainOffice) -> None:
+    spec = classifier(office, {"save_steps": 1})
+    office.stop_after = 3
+    with pytest.raises(HfrayError):
+        office.run(**spec)
+    assert list((office.out / "_work" / "checkpoints").glob("*/00000002-*"))
+    report = office.run(restart=True, **spec)
+    assert report.training is not None
+    assert report.training.resumed_from == ()
+    assert report.training.world_sizes == (2,)
+    assert [point.step for point in report.training.points] == [1, 2, 3, 4, 5, 6]
+
+
 def test_another_number_of_workers_goes_on_with_the_samples_that_are_left(office: TrainOffice) -> None:
     save_model(office.folder / "still", labels=CLASSES, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     still = {"model": {"path": str(office.folder / "still")}, "method": {"name": "lora", "dropout": 0.0}}
-    trainer = {"save_steps": 2, "weight_decay": 0.1, "lr_scheduler_type": "cosine", "warmup_steps": 2}
+    # Losses are logged as means of three steps, between which a checkpoint lies.
+    trainer = {
+        "save_steps": 2, "logging_steps": 3, "weight_decay": 0.1, "lr_scheduler_type": "cosine", "warmup_steps": 2,
+    }  # fmt: skip
     calm = office.run(**classifier(office, trainer, **still, deepspeed=0))
     office.stop_after = 3
     with pytest.raises(HfrayError):
         office.run(restart=True, **classifier(office, trainer, **still, deepspeed=0))
     office.world_size = 1
-    # Fewer workers, and ZeRO-1 in place of none.
-    resumed = office.run(**classifier(office, trainer, **still, deepspeed=1, workers={"min": 1}))
+    # Fewer workers, an author's own configuration in place of none, activations computed again.
+    trainer |= {"activation_checkpointing": True}
+    own = {"zero_optimization": {"stage": 1}, "gradient_clipping": "auto"}
+    resumed = office.run(**classifier(office, trainer, **still, deepspeed=own, workers={"min": 1}))
     assert resumed.training is not None
+    assert [point.step for point in resumed.training.points] == [2, 3, 4, 6]
     assert resumed.training.world_sizes == (2, 1)
     assert losses(resumed) == pytest.approx(losses(calm), abs=1e-4)
     assert resumed.metrics["loss"] == pytest.approx(calm.metrics["loss"], abs=1e-4)
@@ -305,6 +343,9 @@ def test_a_loss_that_is_no_number_names_its_step_and_keeps_the_checkpoint_before
     assert not (office.out / "_SUCCESS").exists()
     sealed = list((office.out / "_work" / "checkpoints").glob("*/*/manifest.json"))
     assert sealed
+    for file in sealed[-1].parent.glob("*.safetensors"):
+        weights = {name: each for name, each in load_file(file).items() if name.startswith("master/")}
+        assert all(bool(each.isfinite().all()) for each in weights.values())
     failed = json.loads((office.out / "report.json").read_text())
     assert failed["status"] == "failed"
 
@@ -353,6 +394,7 @@ def test_a_model_of_somebody_else_is_never_written_over(office: TrainOffice) -> 
             office.run(restart=restart, **classifier(office))
     assert office.groups == 0
     assert (office.out / "model.safetensors").read_bytes() == weights
+    assert not (office.out / "_work" / "tokens").exists()  # said before the rows are tokenised
 
 
 def test_a_tokenised_folder_is_learned_from_and_must_be_of_the_same_tokenizer(office: TrainOffice) -> None:
@@ -362,9 +404,41 @@ def test_a_tokenised_folder_is_learned_from_and_must_be_of_the_same_tokenizer(of
     tokens = {part: path.replace("/out/", "/kept/") for part, path in tokens.items()}
     report = office.run(**classifier(office, {"max_steps": 2}, input=tokens))
     assert set(report.metrics) == {"loss"}  # there are no rows to answer
+    path = Path(tokens["validation"], "tokens.json")
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps(facts | {"labels": facts["labels"][::-1]}))
+    with pytest.raises(
+        SpecError, match=r"input\.validation: label 0 is warm there and cold in input\.train; .*mode\.lab"
+    ):
+        office.run(restart=True, **classifier(office, {"max_steps": 2}, input=tokens))
     other = letter_tokenizer()
     other.backend_tokenizer.normalizer = normalizers.Lowercase()
     save_model(office.folder / "other", labels=CLASSES)
     other.save_pretrained(office.folder / "other")
     with pytest.raises(SpecError, match=r"input\.train: the tokens were made by the tokenizer of .*fingerprint"):
         office.run(restart=True, **classifier(office, input=tokens, model={"path": str(office.folder / "other")}))
+
+
+def test_packed_sequences_are_learned_and_single_texts_evaluated(office: TrainOffice) -> None:
+    folders = {}
+    for part, mode in (("train", "packed"), ("validation", "plain")):
+        folders[part] = str(office.folder / part)
+        spec = {
+            "name": part,
+            "model": {"path": str(office.folder / "tokenizer")},
+            "mode": {"name": mode, "append_eos": False} if mode == "packed" else mode,
+            "max_length": 64,
+            "input": {"path": str(office.folder / "train.parquet")},
+            "output": {"path": folders[part]},
+        }
+        with Progress(Console(file=io.StringIO()), quiet=True) as progress:
+            made = TokenizeRun(TokenizeJob.model_validate(spec), progress, job_path="", log_path="", debug=False)
+            made.run(restart=False, retry_errors=False)
+    tiny = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    report = office.run(
+        model={"config": {"model_type": "llama", "num_key_value_heads": 2, "max_position_embeddings": 128, **tiny}},
+        task="text-generation",
+        input=folders,
+        trainer=TRAINER | {"max_steps": 2, "eval_on_start": True},
+    )
+    assert set(report.metrics) == {"loss", "perplexity"}

@@ -89,6 +89,13 @@ def test_a_range_of_workers_has_no_gap_and_its_end_is_told(
         ),
         ({"deepspeed": {"zero_optimization": {"mics_shard_size": 2}}}, r"deepspeed: .*mics_shard_size cannot be saved"),
         ({"trainer": {"optim": "adafactor"}}, r"trainer\.optim: adafactor keeps states that cannot be saved"),
+        (
+            {"trainer": {"per_device_train_batch_size": 0}},
+            r"trainer\.per_device_train_batch_size: must be 1 or more, not 0",
+        ),
+        ({"trainer": {"per_device_eval_batch_size": -1}}, r"per_device_eval_batch_size: must be 1 or more, not -1"),
+        ({"trainer": {"warmup_steps": -1}}, r"trainer\.warmup_steps: must be 0 or more, not -1"),
+        ({"trainer": {"report_to": ["wandbb"]}}, r"report_to: unknown name 'wandbb', did you mean wandb\?"),
         ({"trainer": {"learning_rate": -1}}, r"trainer\.learning_rate: must not be below 0, and is -1"),
         ({"trainer": {"num_train_epochs": 0}}, r"trainer\.num_train_epochs: must be above 0, not 0"),
         (

@@ -81,6 +81,11 @@ def test_where_the_job_is_silent_it_decides() -> None:
         "learning_rate": 1e-4,
         "adam_beta2": 0.95,
     }
+    same = {"optimizer": {"type": "AdamW"}, "scheduler": {"type": "WarmupDecayLR"}}
+    filled = settle(same, BATCH, {"optim": "adamw_torch", "lr_scheduler_type": "linear", "learning_rate": 0.1})
+    # DeepSpeed's own defaults would stand in for what is left out.
+    assert filled.config["optimizer"]["params"] == dict.fromkeys(("lr", "betas", "eps", "weight_decay"), "auto")
+    assert same["optimizer"] == {"type": "AdamW"}
 
 
 @pytest.mark.parametrize(
@@ -101,6 +106,12 @@ def test_where_the_job_is_silent_it_decides() -> None:
          "optimizer.params.betas is [0.9, 0.9], but trainer.adam_beta2 is 0.99"),
         ({"optimizer": {"params": {"lr": 2}}, "scheduler": {"params": {"warmup_max_lr": 3}}}, {},
          "scheduler.params.warmup_max_lr is 3, but another key that sets learning_rate is 2"),
+        ({"optimizer": {"type": "AdamW"}}, {"optim": "adafactor"},
+         'optimizer.type is "AdamW", but trainer.optim is "adafactor"; remove one'),
+        ({"scheduler": {"type": "WarmupLR"}}, {"lr_scheduler_type": "cosine"},
+         'scheduler.type is "WarmupLR", but trainer.lr_scheduler_type is "cosine"; remove one'),
+        ({"scheduler": {"params": {"warmup_num_steps": 5}}}, {"warmup_steps": 0.1},
+         "scheduler.params.warmup_num_steps is 5, but trainer.warmup_steps is 0.1"),
         ({"zero_optimization": {"stage": 4}}, {}, "zero_optimization.stage is 4; known: 0, 1, 2, 3"),
         ({"elasticity": {"enabled": True}}, {}, "elasticity changes the global batch"),
     ],

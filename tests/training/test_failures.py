@@ -19,6 +19,13 @@ from hfray.training.failures import told
         ),
         (MemoryError(), EngineError, r"per_device_train_batch_size"),
         (ImportError("liger-kernel is not available"), SpecError, r"not installed where .* \(liger-kernel is not av"),
+        (
+            ValueError(
+                "Please correct the following DeepSpeed config values that mismatch TrainingArguments values:\n- a"
+            ),
+            SpecError,
+            r"^deepspeed: Please correct .* - a$",
+        ),
         (DataError("part-1 is damaged"), DataError, r"^part-1 is damaged$"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from hfray.errors import DataError
+from hfray.errors import DataError, EngineError
 from hfray.training.manifest import MANIFEST, is_sealed, seal, unseal, verify
 from hfray.training.state import load_state, save_state
 from hfray.training.tensor_files import facts_of
@@ -316,3 +316,15 @@ def test_saving_again_leaves_nothing_of_what_was_there(tmp_path):
     run.save(folder)
     verify(folder, KEY)
     assert not (folder / "rank-00007.safetensors").exists()
+
+
+def test_weights_that_are_no_numbers_are_not_saved_and_the_one_before_stays(tmp_path):
+    run = Plain()
+    run.train(1)
+    run.save(tmp_path / "step-1")
+    with torch.no_grad():
+        run.model[2].weight[1, 3] = float("inf")
+    with pytest.raises(EngineError, match=r"the weights 2\.weight are not finite numbers any more.*learning_rate"):
+        run.save(tmp_path / "step-2")
+    assert not is_sealed(tmp_path / "step-2")
+    verify(tmp_path / "step-1", KEY)
