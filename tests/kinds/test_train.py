@@ -244,22 +244,24 @@ def test_what_is_not_computed_under_zero_3_cannot_decide_on_the_best_model(offic
 # -- stopping and going on
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(office: TrainOffice) -> None:
-    spec = classifier(office, {"save_steps": 2, "max_steps": 8, "eval_steps": 4}, deepspeed=2)
+@pytest.mark.parametrize(("method", "stage"), [("full", 2), ("lora", 3), ("qlora", 1)])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(office: TrainOffice, method: str, stage: int) -> None:
+    spec = classifier(office, {"save_steps": 2, "max_steps": 8, "eval_steps": 4}, method=method, deepspeed=stage)
+    name = "model.safetensors" if method == "full" else "adapter_model.safetensors"
     calm = office.run(**spec)
-    weights = (office.out / "model.safetensors").read_bytes()
+    weights = (office.out / name).read_bytes()
     office.stop_after = 5
     with pytest.raises(HfrayError):
         office.run(restart=True, **spec)
     assert not (office.out / "_SUCCESS").exists()
-    assert not (office.out / "model.safetensors").exists()
+    assert not (office.out / name).exists()
     resumed = office.run(**spec)
     assert resumed.training is not None
     assert resumed.training.resumed_from == (4,)
     assert resumed.training.world_sizes == (2, 2)
     assert losses(resumed) == losses(calm)
     assert resumed.metrics == calm.metrics
-    assert (office.out / "model.safetensors").read_bytes() == weights
+    assert (office.out / name).read_bytes() == weights
     assert not (office.out / "_work" / "checkpoints").exists()
 
 

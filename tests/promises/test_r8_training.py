@@ -8,6 +8,7 @@ import hashlib
 import json
 import random
 import re
+import time
 from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
@@ -126,6 +127,7 @@ def test_killed_training_ends_in_the_same_place(rig: Rig, method: str, stage: in
         target = SAVE_STEPS * dice.randint(1, STEPS // SAVE_STEPS - 2)
         run = rig.start(job)
         rig.wait_for(lambda output=output, target=target: last_step(output) >= target, run)
+        time.sleep(dice.uniform(0, 0.5))  # anywhere between two checkpoints
         kill(rig, run, victim, dice)
         if victim == "RayTrainWorker":
             assert run.wait() == 0, run.text()

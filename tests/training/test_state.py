@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from hfray.data.storage import Storage
 from hfray.errors import DataError, EngineError
+from hfray.training.checkpoints import listed
 from hfray.training.manifest import MANIFEST, is_sealed, seal, unseal, verify
 from hfray.training.state import load_state, save_state
 from hfray.training.tensor_files import facts_of
@@ -231,6 +234,32 @@ def test_a_worker_killed_while_saving_leaves_no_checkpoint(tmp_path, rank, count
     assert not is_sealed(folder)
     with pytest.raises(DataError, match="was cut off"):
         verify(folder, KEY)
+
+
+@pytest.mark.chaos
+def test_the_latest_checkpoint_can_be_loaded_after_fifty_kills_while_saving(tmp_path):
+    dice = random.Random(9)
+    storage, case = Storage(str(tmp_path)), CASES[7]
+    sizes: list[int] = []
+    sealed = 0
+    for number in range(51):
+        folder = tmp_path / "run" / f"{number:08d}-{number:08x}"
+        # The first one is whole; of the others a few are killed when all is written, and may be whole too.
+        rank = dice.randrange(2) if number else None
+        count = dice.randint(0, int(1.02 * sizes[rank])) if rank is not None else 0
+        plan = {"case": case, "folder": str(folder), "rank": rank, "bytes": count}
+        end_group(state_jobs.die_while_saving, 2, plan, tmp_path / f"group-{number}")
+        if not number:
+            sizes = [(folder / f"rank-{each:05d}.safetensors").stat().st_size for each in range(2)]
+        sealed += is_sealed(folder)
+        latest = tmp_path / "run" / listed(storage, "run")[-1].name
+        verify(latest, KEY)
+        if number % 10 == 0:
+            plan = {"case": case, "folders": [str(latest)], "begin": str(latest)}
+            loaded = run_group(state_jobs.try_to_load, 2, plan, tmp_path / f"load-{number}")
+            assert loaded == [["loaded"], ["loaded"]]
+    print(f"51 saves, 50 of them killed: {sealed} checkpoints are sealed, and the latest could always be loaded")
+    assert 1 <= sealed < 40
 
 
 def whole(folder: Path) -> dict[str, torch.Tensor]:
