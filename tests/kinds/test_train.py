@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 from safetensors.torch import load_file
 from tokenizers import normalizers
@@ -71,11 +72,28 @@ def losses(report: Report) -> list[float | None]:
 
 
 def test_a_tuned_model_scores_as_its_last_evaluation_said(office: TrainOffice) -> None:
-    for method in ("full", "lora"):
-        report = office.run(restart=True, **classifier(office, method=method))
+    best = {
+        "load_best_model_at_end": True, "metric_for_best_model": "accuracy", "eval_strategy": "steps", "eval_steps": 2,
+    }  # fmt: skip
+    variants: tuple[tuple[dict[str, Any], dict[str, Any], int], ...] = (
+        ({"name": "full"}, {}, 0),
+        ({"name": "lora"}, {}, 0),
+        ({"name": "lora", "rslora": True, "dora": True}, best, 3),
+    )
+    for method, trainer, stage in variants:
+        report = office.run(restart=True, **classifier(office, trainer, method=method, deepspeed=stage))
         assert report.status == "complete"
-        assert office.facts["labels"] == list(CLASSES)
-        assert office.facts["metrics"] == report.metrics
+        assert report.training is not None
+        if trainer:
+            accuracies = [each.metrics["accuracy"] or 0.0 for each in report.training.evaluations]
+            assert report.metrics["accuracy"] == max(accuracies)
+        facts = office.facts
+        assert facts["labels"] == list(CLASSES)
+        assert facts["metrics"] == report.metrics
+        assert facts["base"]["path"] == str(office.folder / "model")
+        assert facts["method"].items() >= method.items()
+        assert all(len(facts[name]) == 64 for name in ("tokenizer_fingerprint", "data_fingerprint"))
+        assert yaml.safe_load(facts["spec"])["global_batch_size"] == 8
         rows = [{"text": text} for text in TEXTS[:21]]
         task_class = TASKS["text-classification"]
         loaded = load_model(ModelSpec(path=str(office.out), dtype="float32"), task_class)
