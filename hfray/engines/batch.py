@@ -199,10 +199,10 @@ class BatchEngine:
 
     def _run_batch(self, items: list[Item]) -> Outputs | None:
         """The outputs; None when memory ran out and the budget was lowered. Raises EngineError for a lost device."""
-        self.stats.working_since = time.monotonic()
+        self._begin_step()
         try:
             with self._adapted(items[0].adapter):
-                outputs = run_batch(self._loaded, items)
+                outputs = run_batch(self._loaded, items, self._begin_step)
         except Exception as error:
             if is_out_of_memory(error):
                 return self._out_of_memory(items)
@@ -215,6 +215,10 @@ class BatchEngine:
             return None if None in halves else [output for half in halves for output in half or ()]
         self._count(items, outputs)
         return [_finite(output) for output in outputs]
+
+    def _begin_step(self) -> None:
+        """A text of a thousand tokens takes long and is no step that is stuck: each token begins a new one."""
+        self.stats.working_since = time.monotonic()
 
     def _adapted(self, adapter: str | None) -> AbstractContextManager[None]:
         """The model as the items of a batch want it; they have one adapter."""

@@ -28,10 +28,11 @@ def cost_tokens(item: Item) -> int:
     return max(1, item.num_tokens)
 
 
-def run_batch(loaded: LoadedModel, items: Sequence[Item]) -> list[Output]:
-    """One output per item, in order, as numpy float32/int64 on the host."""
+def run_batch(loaded: LoadedModel, items: Sequence[Item], on_step: Callable[[], None] = lambda: None) -> list[Output]:
+    """One output per item, in order, as numpy float32/int64 on the host. on_step: called after each forward pass of a
+    batch that takes many."""
     if items[0].kind in ("seq2seq", "causal"):
-        return generate_batch(loaded.model, items, loaded.device)
+        return generate_batch(loaded.model, items, loaded.device, on_step)
     batch, lengths = _collate(loaded, items)
     model = loaded.model
     reduce = items[0].reduce

@@ -7,7 +7,7 @@ vocabulary: start, padding and begin tokens, a forced end, tokens it must not pr
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -34,8 +34,10 @@ def cost_tokens(item: Item) -> int:
     return (item.num_tokens + params.max_new_tokens) * params.num_beams
 
 
-def generate_batch(model: Any, items: Sequence[Item], device: Any) -> list[Output]:
-    """One output per item, in order: see `types.Generated`.
+def generate_batch(
+    model: Any, items: Sequence[Item], device: Any, on_step: Callable[[], None] = lambda: None
+) -> list[Output]:
+    """One output per item, in order: see `types.Generated`. on_step: called after each token of the batch.
 
     The items are of one kind and of one `generation_key`. "stop": an end-of-sequence token (kept in `tokens`) or a
     stop string ended the text. Raises ValueError for a mixed batch, and what the model raises.
@@ -61,7 +63,7 @@ def generate_batch(model: Any, items: Sequence[Item], device: Any) -> list[Outpu
             logits_processor=LogitsProcessorList(
                 [*([] if scores is None else [scores]), *_processors(own, items, params, ids, mask, start)]
             ),
-            stopping_criteria=StoppingCriteriaList([stopping] if stopping else []),
+            stopping_criteria=StoppingCriteriaList([*([stopping] if stopping else []), _Steps(on_step)]),
         )
     told = None if scores is None else scores.finish(generated.sequences[:, -1])
     sequences = generated.sequences[:, start:].cpu().numpy()
@@ -82,6 +84,17 @@ def generate_batch(model: Any, items: Sequence[Item], device: Any) -> list[Outpu
             output |= score_arrays(told[row][:length], params.logprobs or 0)
         outputs.append(output)
     return outputs
+
+
+class _Steps(StoppingCriteria):  # type: ignore[misc]
+    """Ends nothing; tells of each step."""
+
+    def __init__(self, on_step: Callable[[], None]) -> None:
+        self._on_step = on_step
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        self._on_step()
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
 class _StopStrings(StoppingCriteria):  # type: ignore[misc]

@@ -38,8 +38,13 @@ class HandleCalls:
         ended = False
         try:
             async for pieces in response:
+                if isinstance(pieces, RowError):
+                    raise pieces
                 yield pieces
             ended = True
+        except RowError:
+            ended = True
+            raise
         except Exception as error:
             ended = True
             raise translated(error) from error

@@ -54,6 +54,11 @@ class Directory:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
+    def end(self) -> None:
+        """Refuses what is on its way to any model, in words that the clients see."""
+        for lane in (*self.lanes.values(), *(lane for _, lane in self._leaving)):
+            lane.end()
+
     def unready(self) -> list[str]:
         """Models without a replica that answers, those apart that start at the first request."""
         waits = [name for name, lane in self.lanes.items() if lane.num_replicas == 0 and lane.card.min_replicas > 0]

@@ -24,6 +24,7 @@ from hfray.serving.wire import Wire
 from hfray.spec.endpoint import GatewaySpec
 
 KEEP_ALIVE_S = 75
+LAST_WORDS_S = 1.0
 
 
 class Gateway:
@@ -71,7 +72,11 @@ class Gateway:
             return
         self._front.draining = True
         server.should_exit = True
+        # uvicorn cuts off what is left after `drain_s`, which a client could take for the end of its text.
+        loop = asyncio.get_running_loop()
+        last_words = loop.call_later(max(0.0, int(self._spec.drain_s) - LAST_WORDS_S), self._directory.end)
         await asyncio.wait([self._task], timeout=self._spec.drain_s)
+        last_words.cancel()
         if self._leases is not None:
             await self._leases.close()
         await self._directory.stop()

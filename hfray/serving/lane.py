@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -80,7 +80,7 @@ class Lane:
             async with self._clock(time.monotonic() + timeout_s, timeout_s):
                 return cast(Reply, await waiting.future)
         finally:
-            waiting.future.cancel()  # one that nobody waits for is not sent
+            self._forget(waiting)
 
     async def stream(self, ask: Ask, timeout_s: float) -> AsyncIterator[list[Piece]]:
         """A text as it comes. Before its first piece a lost replica is replaced by another; after it the stream ends
@@ -118,7 +118,8 @@ class Lane:
                 waiting.future.set_exception(_taken_away())
 
     def end(self) -> None:
-        """Refuses what is on its way too: the replicas are gone, and Ray Serve would let it wait for others."""
+        """Refuses what is on its way too: the replicas are gone, and Ray Serve would let it wait for others; or the
+        gateway goes, and what has begun must not end without a word."""
         self._ended = True
         self.close()
         for clock in self._clocks:
@@ -155,6 +156,13 @@ class Lane:
         self._wake()
         return waiting
 
+    def _forget(self, waiting: _Waiting) -> None:
+        """One that nobody waits for is not sent, and takes no place among those that wait."""
+        waiting.future.cancel()
+        if waiting.future.cancelled():
+            with suppress(ValueError):  # it is in a call already
+                self._waiting.remove(waiting)
+
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         """A place among the calls, for a stream."""
@@ -164,7 +172,7 @@ class Lane:
         except asyncio.CancelledError:
             if waiting.future.done() and not waiting.future.cancelled():  # its turn had come just now
                 self._leave(1)
-            waiting.future.cancel()
+            self._forget(waiting)
             raise
         try:
             yield

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+from hfray.errors import RowError
 from hfray.inference.model_use import CheckedModel
 from hfray.serving import scaling
 from hfray.serving.messages import Ask, Piece, Reply
@@ -43,10 +44,15 @@ class Model:
         self._saw(load)
         return await self._replica.predict(asks)
 
-    async def stream(self, ask: Ask, load: Load | None = None) -> AsyncIterator[list[Piece]]:
+    async def stream(self, ask: Ask, load: Load | None = None) -> AsyncIterator[list[Piece] | RowError]:
+        """What is wrong with a request comes as the last thing: what is raised here Ray Serve writes into its log, and
+        a message may have words of the request."""
         self._saw(load)
-        async for pieces in self._replica.stream(ask):
-            yield pieces
+        try:
+            async for pieces in self._replica.stream(ask):
+                yield pieces
+        except RowError as error:
+            yield error
 
     async def check_health(self) -> None:
         """A model that is lost takes its process along: Ray Serve then replaces it at once, while it would give one

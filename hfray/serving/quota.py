@@ -8,6 +8,7 @@ key is granted more than rate * t + burst.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -127,6 +128,7 @@ class QuotaBook:
         self._max_keys = max_keys
         self._clock = clock
         self._buckets: OrderedDict[tuple[str, str], Buckets] = OrderedDict()
+        self._lock = threading.Lock()  # Ray Serve calls a plain method from several threads at once
 
     def lease(
         self,
@@ -141,12 +143,13 @@ class QuotaBook:
 
         returned: what is left of earlier leases and goes back first; below 0 what was used beyond them.
         """
-        now = self._clock()
-        buckets = self._buckets.get((key_id, kind))
-        if buckets is None:
-            buckets = self._buckets[(key_id, kind)] = Buckets(rates)
-            while len(self._buckets) > 2 * self._max_keys:  # two kinds
-                self._buckets.popitem(last=False)
-        self._buckets.move_to_end((key_id, kind))
-        buckets.fit(rates, now)
-        return buckets.lease(amount, amount if at_least is None else at_least, returned, now)
+        with self._lock:
+            now = self._clock()
+            buckets = self._buckets.get((key_id, kind))
+            if buckets is None:
+                buckets = self._buckets[(key_id, kind)] = Buckets(rates)
+                while len(self._buckets) > 2 * self._max_keys:  # two kinds
+                    self._buckets.popitem(last=False)
+            self._buckets.move_to_end((key_id, kind))
+            buckets.fit(rates, now)
+            return buckets.lease(amount, amount if at_least is None else at_least, returned, now)

@@ -90,7 +90,7 @@ def _piece(task: Any, carry: Any, index: int, token: Token, deltas: list[Delta],
         num_new_tokens=1,
         token_ids=(token.id,),
         finish=finish,
-        num_tokens=carry.num_prompt_tokens if finish is not None else 0,
+        num_tokens=carry.num_prompt_tokens,
     )
 
 

@@ -85,7 +85,7 @@ def test_padding_stays_small_and_the_budget_is_kept(monkeypatch: pytest.MonkeyPa
     sizes = []
     real = batch.run_batch
 
-    def spy(model: Any, items: Sequence[Item]) -> list[Output]:
+    def spy(model: Any, items: Sequence[Item], on_step: Any) -> list[Output]:
         sizes.append(max(item.num_tokens for item in items) * len(items))
         return real(model, items)
 
@@ -146,7 +146,7 @@ def test_out_of_memory_halves_the_budget_and_goes_on(monkeypatch: pytest.MonkeyP
     """A device with room for 300 positions, raised by the allocator's own exception."""
     real = batch.run_batch
 
-    def small_device(model: Any, items: Sequence[Item]) -> list[Output]:
+    def small_device(model: Any, items: Sequence[Item], on_step: Any) -> list[Output]:
         if max(item.num_tokens for item in items) * len(items) > 300:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return real(model, items)
@@ -173,7 +173,7 @@ def test_a_real_allocation_failure_on_the_cpu_is_recognised() -> None:
 
 
 def test_a_lost_device_ends_the_engine_not_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    def lost(model: Any, items: Sequence[Item]) -> list[Output]:
+    def lost(model: Any, items: Sequence[Item], on_step: Any) -> list[Output]:
         raise RuntimeError("CUDA error: device-side assert triggered")
 
     monkeypatch.setattr(batch, "run_batch", lost)

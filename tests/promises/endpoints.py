@@ -96,6 +96,15 @@ class Endpoints:
             return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
         return False
 
+    def logs(self) -> list[Path]:
+        """All that its processes have written, Ray's files among them."""
+        raylet = next(process for process in self.tree() if process.name() == "raylet")
+        (session,) = {each for each in raylet.cmdline() if each.startswith("--session_dir=")}
+        folder = Path(session.removeprefix("--session_dir=")) / "logs"
+        found = [each for each in folder.rglob("*") if each.is_file() and each.stat().st_size < 50 * 2**20]
+        assert found
+        return [*found, self.log]
+
     def tree(self) -> list[psutil.Process]:
         assert self.process is not None
         with contextlib.suppress(psutil.NoSuchProcess):

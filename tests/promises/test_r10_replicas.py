@@ -125,6 +125,39 @@ def test_a_stream_that_is_cut_ends_with_an_error_event(endpoints: Endpoints) -> 
     endpoints.wait_until(lambda: ask(endpoints, "once", "writer").status_code == 200, 60)
 
 
+def test_what_is_wrong_with_a_streamed_request_is_told_and_not_logged(endpoints: Endpoints) -> None:
+    request = {"model": "writer", "prompt": "word " * 3000, "max_tokens": 4, "stream": True}
+    response = httpx.post(f"{endpoints.url}/v1/completions", json=request, timeout=30)
+    assert response.status_code == 400, response.text
+    for log in endpoints.logs():
+        assert "RowError" not in log.read_text(errors="replace"), log
+
+
+def test_a_gateway_that_is_replaced_is_not_seen_and_ends_long_streams_with_an_error_event(endpoints: Endpoints) -> None:
+    def replaced(drain_s: float) -> None:
+        before = endpoints.replicas("gateway")
+        endpoints.gateway["drain_s"] = drain_s
+        endpoints.apply()
+        endpoints.wait_until(lambda: not set(before) & set(endpoints.replicas("gateway")), 90)
+
+    replaced(3)  # seconds; those of the one that goes count
+    request = {
+        "model": "writer", "prompt": "once upon", "max_tokens": 1900, "min_tokens": 1900, "n": 8, "stream": True,
+    }  # fmt: skip
+    lines: list[str] = []
+
+    def read() -> None:
+        with httpx.stream("POST", f"{endpoints.url}/v1/completions", json=request, timeout=120) as response:
+            lines.extend(line for line in response.iter_lines() if line)
+
+    with load(f"{endpoints.url}/models/weather", body, RATE_PER_S) as seen, ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(read)
+        replaced(30)
+        reader.result(60)
+    assert '"error"' in lines[-1], lines[-1]
+    assert seen.failed == 0, seen.bad
+
+
 @pytest.mark.parametrize(
     ("replicas", "rounds"),
     [(2, 1), pytest.param(2, 5, marks=pytest.mark.chaos), pytest.param(1, 5, marks=pytest.mark.chaos)],

@@ -71,6 +71,27 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+def test_who_went_away_takes_no_place_among_those_that_wait() -> None:
+    async def body(lane: Lane, double: Double) -> list[Reply]:
+        sent = []
+        for number in range(2):
+            sent.append(asyncio.ensure_future(lane.ask(ask(f"s{number}"), 20)))
+            await settle()
+        for number in range(5):
+            gone = asyncio.ensure_future(lane.ask(ask(f"gone{number}"), 20))
+            await settle()
+            gone.cancel()
+            await settle()
+        assert lane.load == 2
+        stays = asyncio.ensure_future(lane.ask(ask("stays"), 20))
+        await settle()
+        double.gate.set()
+        return await asyncio.gather(*sent, stays)
+
+    replies = run(body, max_queued_requests=1)
+    assert [reply.results for reply in replies] == [("s0",), ("s1",), ("stays",)]
+
+
 def test_a_request_travels_at_once_and_alone() -> None:
     async def body(lane: Lane, double: Double) -> Reply:
         double.gate.set()

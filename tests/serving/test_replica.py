@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from hfray.errors import EngineError, RowError
-from hfray.serving.messages import Ask, Piece
+from hfray.serving.messages import Ask, Piece, Reply
 from hfray.serving.replica import Replica
 from tests.models.support import save_decoder, save_model
 from tests.serving.office import replica_of
@@ -90,6 +91,7 @@ def test_a_stream_is_the_answer_in_pieces(decoder: Replica, use: Any, changes: d
     assert "".join(piece.text for piece in pieces) == whole["text"]
     assert [piece.finish for piece in pieces if piece.finish] == [whole["finish"]]
     assert sum(piece.num_new_tokens for piece in pieces) == whole["completion_tokens"] == reply.num_new_tokens
+    assert len({piece.num_tokens for piece in pieces}) == 1  # whoever stops reading has used them too
     assert pieces[-1].num_tokens == whole["prompt_tokens"] == reply.num_tokens
     scores = [score for piece in pieces for score in piece.logprobs]
     assert [score["token"] for score in scores] == [score["token"] for score in whole["logprobs"] or ()]
@@ -165,6 +167,25 @@ def test_a_stream_of_a_bad_request_is_an_error(decoder: Replica) -> None:
 def test_health_is_the_models(classifier: Replica, decoder: Replica) -> None:
     classifier.health.check()
     decoder.health.check()
+
+
+def test_a_long_text_is_no_step_that_is_stuck(tmp_path: Path) -> None:
+    replica, _ = replica_of(
+        save_decoder(tmp_path), "text-generation", engine={"name": "batch"}, health_timeout_s=0.5, warm_up=False
+    )
+    model = replica.engine._loaded.model  # type: ignore[attr-defined]
+    model.register_forward_pre_hook(lambda *arguments: time.sleep(0.05))
+
+    async def body() -> Reply:
+        task = asyncio.ensure_future(replica.predict([prompt("hello", max_new_tokens=30, min_new_tokens=30)]))
+        await asyncio.sleep(1.0)
+        assert not task.done()
+        replica.health.check()
+        (reply,) = await task
+        return reply
+
+    assert asyncio.run(body()).num_new_tokens == 30
+    replica.close()
 
 
 def test_a_dead_model_is_ill(tmp_path: Path) -> None:

@@ -150,10 +150,10 @@ def _patch_workers(module: Any) -> None:
 def _patch_batch(module: Any) -> None:
     run_batch = module.run_batch
 
-    def wrapped(loaded: Any, items: Any) -> Any:
+    def wrapped(loaded: Any, items: Any, *more: Any) -> Any:
         what, pids = _text("model"), _text("model-pids").split()
         if not what or (pids and str(os.getpid()) not in pids):
-            return run_batch(loaded, items)
+            return run_batch(loaded, items, *more)
         if what == "raise":
             raise RuntimeError("the model is ill today")
         if what == "die":
@@ -161,7 +161,7 @@ def _patch_batch(module: Any) -> None:
         if what == "stick":
             while _text("model"):
                 time.sleep(0.02)
-        outputs = run_batch(loaded, items)
+        outputs = run_batch(loaded, items, *more)
         if what == "nan":
             for output in outputs:
                 output["logits"] = output["logits"] * float("nan")
