@@ -21,10 +21,10 @@ def adapters_of_rows(job: ScoreJob) -> tuple[str, ...]:
 
 def served_models(job: ScoreJob) -> dict[str, str | None]:
     """What a request may call the model, and the adapter that it then gets: as the job does, a folder by its name, and
-    each adapter by its own."""
-    path = job.model.path
-    is_folder = path.startswith((".", "/", "~", "package:"))
-    own: dict[str, str | None] = {path: None}
-    if is_folder:
-        own[path.rstrip("/").rpartition("/")[2]] = None
+    each adapter by its own. Where the model is an adapter on a base, a checked job has it as `model.adapter`."""
+    own: dict[str, str | None] = {}
+    for path in filter(None, (job.model.path, job.model.adapter)):
+        own[path] = None
+        if path.startswith((".", "/", "~", "package:")):
+            own[path.rstrip("/").rpartition("/")[2]] = None
     return own | {name: name for name in job.model.adapters}

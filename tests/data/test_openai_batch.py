@@ -52,6 +52,8 @@ def test_what_is_no_request_fails_alone_under_its_name_if_it_has_one(tmp_path: P
 
 
 def test_two_requests_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="custom_id '5' is in the requests 1 and 2"):
+        index(tmp_path, line(5), line("5"))
     with pytest.raises(DataError, match="custom_id 'a' is in the requests 1 and 3"):
         index(tmp_path, line("a"), line("b"), '{"custom_id": "a", cut')
 

@@ -41,3 +41,11 @@ def test_the_format_of_the_input_puts_its_task_around_the_jobs() -> None:
 )
 def test_what_requests_may_call_the_model(path: str, names: list[str]) -> None:
     assert served_models(job(path)) == dict.fromkeys(names)
+
+
+def test_an_adapter_on_a_base_answers_to_its_own_name() -> None:
+    """As a job has it once it is checked, wherever `model.path` was the adapter."""
+    checked = job("org/base")
+    checked = checked.model_copy(update={"model": checked.model.model_copy(update={"adapter": "./my-lora"})})
+    assert {"./my-lora", "my-lora"} <= set(served_models(checked))
+    assert set(served_models(checked).values()) == {None}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Many
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
+import psutil
 import torch
 
 from hfray.engines.base import Token
@@ -117,7 +117,7 @@ class Runner:
             free, total = torch.cuda.mem_get_info(self._loaded.device)
             ours = total * self._device_share - torch.cuda.memory_reserved(self._loaded.device)
             return max(0, int(min(free, ours) * GPU_SHARE))
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        free = psutil.virtual_memory().available  # with what only keeps copies of files
         return min(int(free * CPU_SHARE), max(CPU_CACHE_BYTES, CPU_LEAST_TOKENS * self.bytes_per_token))
 
     def _allocate(self, layers: Any, cache_bytes: int) -> BlockTensors:

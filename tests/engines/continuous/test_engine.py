@@ -221,7 +221,7 @@ def test_out_of_memory_halves_the_step_and_goes_on(monkeypatch: pytest.MonkeyPat
         assert engine.scheduler.max_step_tokens == 16
 
         def never(slices: Any, fresh: Any) -> Any:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            raise RuntimeError("CUDA error: out of memory")  # as a kernel says it, and the device is not lost
 
         monkeypatch.setattr(engine._runner, "step", never)
         (output,) = engine.run([item_of(prompts()[1])])
