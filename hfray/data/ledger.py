@@ -29,12 +29,14 @@ DRAFTS = "_work/drafts"
 """Of a job with two phases: all that the first one leaves for the second."""
 ERRORS = "_work/errors"
 """Failed rows of a kind of job whose parts do not hold them, a file for each shard that has some."""
+CHECKPOINTS = "_work/checkpoints"
+"""Of training."""
 WRITTEN_FILES = (
     SUCCESS, "errors.parquet", "report.json", "report.html", "spec.yaml", "tokens.json", "training_curve.svg",
     "output.jsonl", "error.jsonl",
 )  # fmt: skip
-WORK_FOLDERS = ("_work/receipts", DRAFTS, ERRORS, "_work/checkpoints", "runs")
-"""That a job starting over empties; checkpoints are those of training, `runs` is what it tells TensorBoard."""
+WORK_FOLDERS = ("_work/receipts", DRAFTS, ERRORS, CHECKPOINTS, "runs")
+"""That a job starting over empties; `runs` is what training tells TensorBoard."""
 
 
 @dataclass(frozen=True, slots=True)

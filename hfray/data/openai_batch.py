@@ -36,9 +36,9 @@ def index(file: FileRef, shard_rows: int, spool_dir: str, options: ReadOptions) 
         nonlocal number
         number += 1
         name = _row(record)[0].get("custom_id")
-        if isinstance(name, int | float):
-            name = json.dumps(name)  # as it stands in the answer
-        if isinstance(name, str):
+        if name is not None:
+            if not isinstance(name, str):
+                (name,) = json_array([name], pa.string()).to_pylist()  # as it stands in the answer
             digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
             if (first := known.setdefault(digest, number)) != number:
                 raise DataError(

@@ -21,7 +21,8 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def is_device_lost(error: Exception) -> bool:
-    return any(sign in str(error) for sign in _DEVICE_LOST)
+    """Too little memory is none of it, though CUDA says it with the same words."""
+    return not is_out_of_memory(error) and any(sign in str(error) for sign in _DEVICE_LOST)
 
 
 def as_engine_error(error: BaseException) -> EngineError:

@@ -6,18 +6,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hfray.data.layout import Layout
 from hfray.data.lease import Lease
 from hfray.data.ledger import Ledger
 from hfray.data.publish import draft_folder, publish
 from hfray.data.storage import Storage
 from hfray.errors import SpecError
 from hfray.kinds.cluster import Cluster
-from hfray.kinds.job import JobRun
 from hfray.kinds.pool import pool_size
-from hfray.kinds.published import check_top, clear_top
+from hfray.kinds.published import ModelRun
 from hfray.kinds.ray_task import run_task
 from hfray.kinds.report import ModelFacts, Report
 from hfray.kinds.versions import versions
@@ -29,7 +26,7 @@ from hfray.spec.sections import WorkersSpec
 from hfray.spec.yaml_lines import dump
 
 
-class ExportRun(JobRun[ExportJob]):
+class ExportRun(ModelRun[ExportJob]):
     """One run of an export job."""
 
     _source: ExportSource
@@ -47,20 +44,6 @@ class ExportRun(JobRun[ExportJob]):
         self._fingerprint = fingerprint(identity)
         self._identity = identity | {"fingerprint": self._fingerprint}
         self._ledger = self._output(self._fingerprint)
-
-    def _index(self, ledger: Ledger, ray_cluster: Cluster) -> dict[str, Any]:
-        return {}  # an export has no rows
-
-    def _output(self, fingerprint: str) -> Ledger:
-        return Ledger(self._job.output.path, "parquet", fingerprint, layout=Layout("_work", "parquet"))
-
-    def _check_output(self, opening: Ledger) -> None:
-        check_top(opening)
-
-    def _claim(self, opening: Ledger, *, restart: bool) -> None:
-        if restart:
-            clear_top(opening)
-        super()._claim(opening, restart=restart)
 
     def _work(self, ray_cluster: Cluster, lease: Lease, *, retry_errors: bool) -> Report:
         self._progress.phase("starting ray")

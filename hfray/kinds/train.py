@@ -10,15 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import hfray
-from hfray.data.layout import Layout
 from hfray.data.lease import Lease
-from hfray.data.ledger import Ledger
+from hfray.data.ledger import CHECKPOINTS, Ledger
 from hfray.data.tokens import Tokens, read_tokens
 from hfray.errors import EngineError, SpecError
 from hfray.kinds.check import OtherJobError, refuse_other_job
 from hfray.kinds.cluster import Cluster
-from hfray.kinds.job import JobRun
-from hfray.kinds.published import check_top, clear_top
+from hfray.kinds.published import ModelRun
 from hfray.kinds.ray_errors import as_hfray_error
 from hfray.kinds.report import ModelFacts, Report
 from hfray.kinds.tokenize import TokenizeRun
@@ -32,7 +30,6 @@ from hfray.spec.fields import fingerprint
 from hfray.spec.sections import InputSpec
 from hfray.spec.train import TrainJob, training_identity
 from hfray.training.accumulation import accumulation
-from hfray.training.checkpoints import FOLDER as CHECKPOINTS
 from hfray.training.checkpoints import latest_step, sweep
 from hfray.training.facts import TrainingFacts
 from hfray.training.flops import flops_per_token
@@ -46,7 +43,7 @@ RAY_FOLDER = "_work/ray"
 START_TIMEOUT_S = 600
 
 
-class TrainRun(JobRun[TrainJob]):
+class TrainRun(ModelRun[TrainJob]):
     """One run of a training job."""
 
     _checked: CheckedTraining
@@ -117,20 +114,6 @@ class TrainRun(JobRun[TrainJob]):
         return Tokenised(job.output.path, tokens.splits[0].name, tokens, spec)
 
     # -- the run
-
-    def _index(self, ledger: Ledger, ray_cluster: Cluster) -> dict[str, Any]:
-        return {}
-
-    def _output(self, fingerprint: str) -> Ledger:
-        return Ledger(self._job.output.path, "parquet", fingerprint, layout=Layout("_work", "parquet"))
-
-    def _check_output(self, opening: Ledger) -> None:
-        check_top(opening)
-
-    def _claim(self, opening: Ledger, *, restart: bool) -> None:
-        if restart:
-            clear_top(opening)
-        super()._claim(opening, restart=restart)
 
     def _work(self, ray_cluster: Cluster, lease: Lease, *, retry_errors: bool) -> Report:
         self._connect(ray_cluster)

@@ -15,6 +15,7 @@ from typing import Any
 
 from hfray.errors import EngineError
 from hfray.serving.calls import DEPLOYMENT
+from hfray.serving.errors import RequestError
 from hfray.serving.lane import Calls, Lane
 from hfray.serving.messages import Card
 
@@ -54,10 +55,10 @@ class Directory:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    def end(self) -> None:
-        """Refuses what is on its way to any model, in words that the clients see."""
+    def end(self, error: RequestError) -> None:
+        """Refuses what is on its way to any model."""
         for lane in (*self.lanes.values(), *(lane for _, lane in self._leaving)):
-            lane.end()
+            lane.end(error)
 
     def unready(self) -> list[str]:
         """Models without a replica that answers, those apart that start at the first request."""

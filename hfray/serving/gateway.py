@@ -14,6 +14,7 @@ from typing import Any
 from hfray.serving import access_log
 from hfray.serving.calls import HandleCalls
 from hfray.serving.directory import Directory
+from hfray.serving.errors import RequestError
 from hfray.serving.front import Front
 from hfray.serving.keys import KeyRing
 from hfray.serving.leases import Leases
@@ -74,7 +75,8 @@ class Gateway:
         server.should_exit = True
         # uvicorn cuts off what is left after `drain_s`, which a client could take for the end of its text.
         loop = asyncio.get_running_loop()
-        last_words = loop.call_later(max(0.0, int(self._spec.drain_s) - LAST_WORDS_S), self._directory.end)
+        leaving = RequestError("this gateway is being replaced", status=503, type="Overloaded", retry_after_s=1)
+        last_words = loop.call_later(max(0.0, int(self._spec.drain_s) - LAST_WORDS_S), self._directory.end, leaving)
         await asyncio.wait([self._task], timeout=self._spec.drain_s)
         last_words.cancel()
         if self._leases is not None:

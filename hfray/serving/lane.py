@@ -65,7 +65,7 @@ class Lane:
         self._answered_at = 0.0
         self._clocks: set[asyncio.Timeout] = set()
         self._closed = False
-        self._ended = False
+        self._end: RequestError | None = None
 
     @property
     def load(self) -> int:
@@ -115,12 +115,12 @@ class Lane:
         while self._waiting:
             waiting = self._waiting.popleft()
             if not waiting.future.done():
-                waiting.future.set_exception(_taken_away())
+                waiting.future.set_exception(self._end or _taken_away())
 
-    def end(self) -> None:
+    def end(self, error: RequestError | None = None) -> None:
         """Refuses what is on its way too: the replicas are gone, and Ray Serve would let it wait for others; or the
-        gateway goes, and what has begun must not end without a word."""
-        self._ended = True
+        gateway goes, and what has begun must not end without a word. error: what its clients are told."""
+        self._end = error or _taken_away()
         self.close()
         for clock in self._clocks:
             clock.reschedule(0.0)
@@ -136,13 +136,13 @@ class Lane:
                 finally:
                     self._clocks.discard(clock)
         except TimeoutError:
-            raise (_taken_away() if self._ended else _too_late(timeout_s)) from None
+            raise (self._end or _too_late(timeout_s)) from None
 
     # -- turns
 
     def _enter(self, ask: Ask | None) -> _Waiting:
         if self._closed:
-            raise _taken_away()
+            raise self._end or _taken_away()
         limit = self.card.limits.max_queued_requests
         if len(self._waiting) >= limit:
             raise RequestError(

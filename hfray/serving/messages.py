@@ -60,7 +60,7 @@ class Piece:
     finish: str | None = None
     """Why the text ends with this piece: stop, length or tool_calls."""
     num_tokens: int = 0
-    """Of the prompt; on the last piece."""
+    """Of the prompt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ HONOURED = frozenset({
 LEAST: Mapping[str, int] = {
     "per_device_train_batch_size": 1, "per_device_eval_batch_size": 1, "warmup_steps": 0, "torch_empty_cache_steps": 1,
 }  # fmt: skip
-"""The least value of an argument, where Transformers has one too."""
+"""Of arguments below which every worker would fail."""
 
 ALIASES: Mapping[str, str] = {
     "gradient_checkpointing": "activation_checkpointing",

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hfray.data.ledger import CHECKPOINTS
 from hfray.data.storage import Storage
 from hfray.errors import DataError
 from hfray.training.collective import gather_json, together
@@ -27,7 +28,6 @@ from hfray.training.position import Position
 from hfray.training.secret import SecretKey
 from hfray.training.state import STATE_FILE, load_state, save_state
 
-FOLDER = "_work/checkpoints"
 _NAME = re.compile(r"(\d{8})-([0-9a-f]{8})")
 
 
@@ -65,7 +65,7 @@ class Checkpoints:
     ) -> None:
         """storage: the job's output; scratch: a folder of this rank's own for what lies on an object store."""
         self._storage = storage
-        self._folder = f"{FOLDER}/{fingerprint[:16]}"
+        self._folder = f"{CHECKPOINTS}/{fingerprint[:16]}"
         self._key = key
         self._scratch = scratch
         self._rank, self._world_size, self._seed = rank, world_size, seed
@@ -190,17 +190,17 @@ class Checkpoints:
 
 def latest_step(storage: Storage, fingerprint: str) -> int:
     """Of the newest checkpoint; 0 if there is none."""
-    return max((each.step for each in listed(storage, f"{FOLDER}/{fingerprint[:16]}")), default=0)
+    return max((each.step for each in listed(storage, f"{CHECKPOINTS}/{fingerprint[:16]}")), default=0)
 
 
 def sweep(storage: Storage, fingerprint: str) -> None:
     """Deletes what runs that were killed left unsealed, and the checkpoints of other jobs. For the driver, before any
     worker starts."""
     own = fingerprint[:16]
-    for name in storage.names(FOLDER):
+    for name in storage.names(CHECKPOINTS):
         if name != own:
-            storage.delete_prefix(f"{FOLDER}/{name}")
-    folder = f"{FOLDER}/{own}"
+            storage.delete_prefix(f"{CHECKPOINTS}/{name}")
+    folder = f"{CHECKPOINTS}/{own}"
     sealed = {each.name for each in listed(storage, folder)}
     for name in storage.names(folder):
         if name not in sealed:

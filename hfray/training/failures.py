@@ -9,6 +9,11 @@ from contextlib import contextmanager
 from hfray.engines.failures import is_out_of_memory
 from hfray.errors import EngineError, HfrayError, SpecError
 
+CALMER = (
+    "use a lower trainer.learning_rate, more trainer.warmup_steps or a lower trainer.max_grad_norm, and start over "
+    "with --restart"
+)
+"""What to do about numbers that have become infinite."""
 _CONTRADICTED = "DeepSpeed config values that mismatch TrainingArguments"
 """How Transformers begins to say that an author's configuration counts other steps than there are."""
 

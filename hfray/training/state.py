@@ -19,6 +19,7 @@ from typing import Any
 
 from hfray.errors import DataError, EngineError, SpecError
 from hfray.training.collective import gather_json, together
+from hfray.training.failures import CALMER
 from hfray.training.hyperparameters import (
     counters_of,
     groups_of,
@@ -158,8 +159,7 @@ def _refuse_not_finite(tensors: Mapping[str, Any]) -> None:
         if name.startswith(f"{_MASTER}/") and not torch.isfinite(tensor).all():
             raise EngineError(
                 f"the weights {name.removeprefix(f'{_MASTER}/')} are not finite numbers any more; checkpoints of "
-                "earlier steps are kept. Use a lower trainer.learning_rate, more trainer.warmup_steps or a lower "
-                "trainer.max_grad_norm, and start over with --restart"
+                f"earlier steps are kept; {CALMER}"
             )
 
 

@@ -24,6 +24,7 @@ from hfray.spec.train import EarlyStoppingSpec
 from hfray.training.cadence import Cadence
 from hfray.training.counting import Count, Counts
 from hfray.training.facts import Evaluation, Point
+from hfray.training.failures import CALMER
 from hfray.training.items import num_items, shifts_labels
 from hfray.training.memory_use import peak_memory_bytes
 from hfray.training.position import Position
@@ -176,9 +177,8 @@ class RunTrainer(Trainer):  # type: ignore[misc]
         step = int(bad)
         if step < sys.maxsize:
             raise EngineError(
-                f"the loss of step {step:,} is not a finite number, and nothing that follows could be; use a lower "
-                "trainer.learning_rate, more trainer.warmup_steps or a lower trainer.max_grad_norm, and start over "
-                "with --restart" + ("; bf16 instead of fp16 has a wider range" if self.args.fp16 else "")
+                f"the loss of step {step:,} is not a finite number, and nothing that follows could be; {CALMER}"
+                + ("; bf16 instead of fp16 has a wider range" if self.args.fp16 else "")
             )
 
     # -- what is logged

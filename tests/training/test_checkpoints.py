@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 import torch
 
+from hfray.data.ledger import CHECKPOINTS
 from hfray.data.storage import Storage
 from hfray.errors import DataError
-from hfray.training.checkpoints import FOLDER, Checkpoints, latest_step, listed, sweep
+from hfray.training.checkpoints import Checkpoints, latest_step, listed, sweep
 from hfray.training.counting import Counts
 from hfray.training.manifest import MANIFEST
 from hfray.training.position import Position
 from hfray.training.secret import SecretKey
 
 FINGERPRINT = "f" * 64
-PLACE = f"{FOLDER}/{FINGERPRINT[:16]}"
+PLACE = f"{CHECKPOINTS}/{FINGERPRINT[:16]}"
 Make = Callable[[], Checkpoints]
 
 
@@ -90,12 +91,12 @@ def test_an_unsealed_one_never_counts_and_is_swept(make: Make) -> None:
     (sealed,) = listed(storage, PLACE)
     storage.make_dirs(f"{PLACE}/00000020-0000abcd")
     storage.replace(f"{PLACE}/00000020-0000abcd/state.json", b"{")
-    storage.make_dirs(f"{FOLDER}/{'0' * 16}/00000030-0000abcd")
-    storage.replace(f"{FOLDER}/{'0' * 16}/00000030-0000abcd/{MANIFEST}", b"{}")
+    storage.make_dirs(f"{CHECKPOINTS}/{'0' * 16}/00000030-0000abcd")
+    storage.replace(f"{CHECKPOINTS}/{'0' * 16}/00000030-0000abcd/{MANIFEST}", b"{}")
     assert make().position().step == 10
     sweep(storage, FINGERPRINT)
     assert listed(storage, PLACE) == [sealed]
-    assert storage.names(FOLDER) == (FINGERPRINT[:16],)
+    assert storage.names(CHECKPOINTS) == (FINGERPRINT[:16],)
     assert storage.names(PLACE) == (sealed.name,)
 
 

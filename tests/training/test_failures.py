@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -19,13 +21,6 @@ from hfray.training.failures import told
         ),
         (MemoryError(), EngineError, r"per_device_train_batch_size"),
         (ImportError("liger-kernel is not available"), SpecError, r"not installed where .* \(liger-kernel is not av"),
-        (
-            ValueError(
-                "Please correct the following DeepSpeed config values that mismatch TrainingArguments values:\n- a"
-            ),
-            SpecError,
-            r"^deepspeed: Please correct .* - a$",
-        ),
         (DataError("part-1 is damaged"), DataError, r"^part-1 is damaged$"),
     ],
 )
@@ -39,3 +34,12 @@ def test_what_may_not_come_again_is_left_as_it_is(error: Exception) -> None:
     with pytest.raises(type(error)) as caught, told():
         raise error
     assert caught.value is error
+
+
+def test_an_authors_count_of_steps_is_told_as_transformers_says_it() -> None:
+    from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
+
+    config = HfTrainerDeepSpeedConfig({"scheduler": {"type": "WarmupDecayLR", "params": {"total_num_steps": 5}}})
+    arguments = SimpleNamespace(get_warmup_steps=lambda num_steps: 0)
+    with pytest.raises(SpecError, match=r"^deepspeed: Please correct .*total_num_steps=5.*=9"), told():
+        config.trainer_config_finalize(arguments, torch.nn.Linear(1, 1), 9)

@@ -242,9 +242,9 @@ class ContinuousEngine:
             sequence.receiver.done(ItemError(message, type="CacheTooSmall"))
 
     def _failed(self, slices: Many[Slice], error: Exception) -> None:
-        memory = is_out_of_memory(error)
-        if not memory and is_device_lost(error):
+        if is_device_lost(error):
             raise EngineError(f"the device is lost: {str(error).splitlines()[0]}") from error
+        memory = is_out_of_memory(error)
         if memory:
             self._out_of_memory(sum(each.count for each in slices))
         if len(slices) > 1 or (memory and slices[0].count > 1):
