@@ -1,5 +1,5 @@
-"""The process that the clients talk to: its own ASGI server on its own port. Knows uvicorn and its life in Ray Serve;
-routes are in `routes.py`, its port in `port.py`.
+"""The process that the clients talk to: its own ASGI server on its own port. Knows its life in Ray Serve;
+routes are in `routes.py`, the server in `server.py`, its port in `port.py`.
 
 Ray Serve's HTTP proxies stay off: one process less on a request's way, no plain-text refusals, no open routes beside
 ours. Several gateways on one node share the port.
@@ -19,12 +19,11 @@ from hfray.serving.front import Front
 from hfray.serving.keys import KeyRing
 from hfray.serving.leases import Leases
 from hfray.serving.meters import Meters, RayMeters
-from hfray.serving.port import BACKLOG, listen
+from hfray.serving.port import listen
 from hfray.serving.routes import make_app
-from hfray.serving.wire import Wire
+from hfray.serving.server import Server
 from hfray.spec.endpoint import GatewaySpec
 
-KEEP_ALIVE_S = 75
 LAST_WORDS_S = 1.0
 
 
@@ -33,8 +32,6 @@ class Gateway:
 
     async def __init__(self, spec: GatewaySpec, book: Any = None) -> None:  # type: ignore[misc]  # Serve awaits it
         """book: the handle of the deployment that keeps the quotas of all gateways. Raises SpecError."""
-        import uvicorn
-
         ring = None if spec.keys is None else KeyRing.load(spec.keys)
         access_log.to_standard_output()
         self._spec = spec
@@ -44,23 +41,8 @@ class Gateway:
         await self._directory.start()
         self._leases = None if book is None else Leases(book.lease.remote)
         self._front = Front(self._directory, spec, leases=self._leases, meters=meters)
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                make_app(self._front, ring),
-                http=Wire,
-                ws="none",
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                log_level="warning",
-                server_header=False,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=int(spec.drain_s),
-                backlog=BACKLOG,
-            )
-        )
-        serving = self._server.serve(sockets=[listen(spec.host, spec.port)])
-        self._task = asyncio.get_running_loop().create_task(serving)
+        self._server = Server(make_app(self._front, ring), listen(spec.host, spec.port), drain_s=spec.drain_s)
+        self._task = asyncio.get_running_loop().create_task(self._server.serve())
 
     async def check_health(self) -> None:
         """Raises when the server has ended."""

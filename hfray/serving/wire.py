@@ -23,6 +23,9 @@ from hfray.serving.bodies import error_body
 MAX_SILENT_BYTES = 64 << 10
 """Above the guard's limit for headers, whose answer is the better one, and above one read of uvicorn's."""
 HEAD_TIMEOUT_S = 20.0
+LEAVE_S = 5.0
+"""For how long a connection without a request is kept when the server leaves: clients keep theirs for as long and more,
+and a request that meets a connection being closed is lost."""
 LINGER_S = 5.0
 LINGER_BYTES = 8 << 20
 """For how long, and how much of, what a refused client still sends is thrown away, so that it comes to read why."""
@@ -39,6 +42,7 @@ class Wire(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._in_body = False
         self._is_cut = False
+        self._is_leaving = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._lingering = Lingering(cast(asyncio.Transport, transport), self.loop, self._is_sending)
@@ -70,6 +74,8 @@ class Wire(HttpToolsProtocol):
         self._in_body = True
         self._stop_timer()
         super().on_headers_complete()
+        if self._is_leaving:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._silent_bytes = 0
@@ -82,6 +88,18 @@ class Wire(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "this is not an HTTP/1.1 request")
+
+    def shutdown(self) -> None:
+        """The server leaves: the request under way is the last one, or else the next, if it comes in time."""
+        self._is_leaving = True
+        if self._is_answering():
+            self.cycle.keep_alive = False
+        else:
+            self.loop.call_later(LEAVE_S, self._leave)
+
+    def _leave(self) -> None:
+        if not self._is_answering() and not self._silent_bytes:
+            self.transport.close()
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._head_is_late)

@@ -11,8 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from hfray.inference.model_use import check_use
 from hfray.serving.cards import card_of
 from hfray.serving.directory import Directory
@@ -24,7 +22,7 @@ from hfray.serving.messages import Ask, Card, Piece, Reply
 from hfray.serving.port import listen
 from hfray.serving.replica import Replica
 from hfray.serving.routes import make_app
-from hfray.serving.wire import Wire
+from hfray.serving.server import Server
 from hfray.spec.endpoint import EndpointSpec, GatewaySpec
 
 STARTS_S = 30
@@ -73,10 +71,8 @@ def served(front: Front, ring: KeyRing | None = None) -> Iterator[str]:
     """The gateway on a free port of loopback, in a thread; yields its address."""
     app = asyncio.run(_app(front, ring))
     socket = listen("127.0.0.1", 0)
-    server = uvicorn.Server(
-        uvicorn.Config(app, http=Wire, ws="none", lifespan="off", log_level="error", access_log=False)
-    )
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[socket])), daemon=True)
+    server = Server(app, socket, drain_s=STARTS_S)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
     deadline = time.monotonic() + STARTS_S
     while not server.started:
@@ -89,4 +85,3 @@ def served(front: Front, ring: KeyRing | None = None) -> Iterator[str]:
         front.draining = True
         server.should_exit = True
         thread.join()
-        socket.close()
