@@ -10,8 +10,8 @@ Section `engines`, tokens per second of the same random Llama over the same requ
 Every request generates exactly as many tokens as its line in the Azure trace says, scaled down; tokens that a static
 batch generates beyond a request's length do not count. Sides run in turn, on the same cores, in one process.
 
-Sections `decode` and `late` are in generate_steps.py, `served` (endpoints, against `transformers serve`) in
-generate_served.py.
+Sections `decode` and `late` are in generate_steps.py, `served` (endpoints, against `transformers serve`) and `bound`
+(of its requests) in generate_served.py, `seq2seq` in generate_seq2seq.py.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ from benchmarks.generate_models import (
     llama,
     requests,
 )
-from benchmarks.generate_served import served
+from benchmarks.generate_seq2seq import seq2seq
+from benchmarks.generate_served import bound, served
 from benchmarks.generate_steps import decode, late
 from benchmarks.measure import ROUNDS, headline, ratio, table
 from hfray.engines.continuous.engine import ContinuousEngine
@@ -136,7 +137,7 @@ def engines(shapes: Sequence[str], count: int, dtypes: Sequence[str], folder: Pa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    sections = ["engines", "decode", "late", "served"]
+    sections = ["engines", "decode", "late", "seq2seq", "bound", "served"]
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(sections))
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     parser.add_argument("--requests", type=int, default=96)
@@ -161,6 +162,10 @@ def main() -> None:
             elif name == "late":
                 for shape in asked.shapes:
                     late(shape, whole[0])
+            elif name == "seq2seq":
+                seq2seq()
+            elif name == "bound":
+                bound()
             else:
                 served(folder)
 

@@ -1,4 +1,4 @@
-"""Chats over HTTP: section `served` of benchmarks/generate.py."""
+"""Chats over HTTP: sections `served` and `bound` of benchmarks/generate.py."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import asyncio
 import contextlib
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from benchmarks import serve_chat
-from benchmarks.generate_models import DTYPE, DTYPE_NAME, Request, llama, requests, save
+from benchmarks.generate_models import DTYPE, DTYPE_NAME, llama, requests, save
 from benchmarks.generate_steps import linear_s
 from benchmarks.measure import ROUNDS, ratio, table
 
 NUM_REQUESTS = 144
-BOUND_ROWS = 64  # of a step, prompts and all
+PROMPT_ROWS = 256  # of a step: `CPU_STEP_TOKENS`
 
 
 def served(folder: Path) -> None:
@@ -39,20 +39,21 @@ def served(folder: Path) -> None:
     rows = [[name, f"{statistics.median(each):.0f}", f"{ratio(ours, each):.1f}x"] for name, each in rates.items()]
     title = f"Chats, Llama of {serve_chat.SHAPE}, {DTYPE_NAME}, {serve_chat.STREAMS} streams"
     table(title, ["server", "tokens/s", "hfray is faster by"], rows)
-    print(
-        f"With nothing else to do, the model's linear layers over all these prompts and texts, {BOUND_ROWS} tokens at "
-        f"a time, would come to {_bound(asked):.0f} tokens/s; the median prompt has "
-        f"{statistics.median(len(prompt) for prompt, _ in asked):.0f} tokens, the median text "
-        f"{statistics.median(new for _, new in asked):.0f}.\n"
-    )
 
 
-def _bound(asked: Sequence[Request]) -> float:
-    """New tokens a second of matrix products alone. Scores over the vocabulary are needed for new tokens only."""
+def bound() -> None:
+    """What the model's linear layers alone allow over the requests of `served`."""
     model = llama(serve_chat.SHAPE, DTYPE)
-    body_s, head_s = (linear_s(part, BOUND_ROWS, DTYPE) / BOUND_ROWS for part in (model.model, model.lm_head))
-    new = sum(new for _, new in asked)
-    return new / (body_s * (new + sum(len(prompt) for prompt, _ in asked)) + head_s * new)
+    asked = requests(NUM_REQUESTS)
+    prompt_tokens, new = sum(len(prompt) for prompt, _ in asked), sum(new for _, new in asked)
+    read_s = prompt_tokens * linear_s(model.model, PROMPT_ROWS, DTYPE) / PROMPT_ROWS
+    write_s = new * linear_s(model, serve_chat.STREAMS, DTYPE) / serve_chat.STREAMS
+    title = f"The linear layers alone over these chats, {DTYPE_NAME}, prompts {PROMPT_ROWS} tokens at a time, texts"
+    table(
+        f"{title} {serve_chat.STREAMS}",
+        ["prompts, tokens", "texts, tokens", "s for the prompts", "s for the texts", "tokens/s"],
+        [[f"{prompt_tokens:,}", f"{new:,}", f"{read_s:.1f}", f"{write_s:.1f}", f"{new / (read_s + write_s):.0f}"]],
+    )
 
 
 def _name(side: str, path: Path) -> str:

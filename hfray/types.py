@@ -201,6 +201,8 @@ class Encoded:
     carry: Any = None
     truncated: bool = False
     """Whether text of the row is in none of the items, because it was longer than `max_length` or `max_chars`."""
+    own_seed: bool = False
+    """Whether the row itself gives its seed: its answer then does not depend on its place in the job."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import torch
 
 from hfray.engines import generate
 from hfray.engines.base import EngineStats, Outputs
+from hfray.engines.budget import Budget
 from hfray.engines.failures import (
     as_engine_error,
     input_problem,
@@ -49,8 +50,8 @@ class _Request:
 class BatchEngine:
     """Runs forward items and static generation batches of one model.
 
-    Out of memory halves the token budget and goes on; any other failure splits the batch until the guilty item
-    stands alone and becomes an ItemError.
+    Out of memory halves the token budget for a while and goes on; any other failure splits the batch until the guilty
+    item stands alone and becomes an ItemError.
 
     merge_batches: submissions that wait are taken together up to this many full batches. With 0 each is computed by
     itself, so that its outputs are the same to the last bit whatever else was waiting.
@@ -67,7 +68,7 @@ class BatchEngine:
         self.stats = EngineStats()
         self._loaded = loaded
         auto = CPU_BATCH_TOKENS if loaded.device.type == "cpu" else GPU_BATCH_TOKENS
-        self._max_batch_tokens = auto if max_batch_tokens == "auto" else max_batch_tokens
+        self._budget = Budget(auto if max_batch_tokens == "auto" else max_batch_tokens)
         self._max_batch_items = max_batch_items
         self._merge_batches = merge_batches
         self._vocab_size = vocab_size(loaded.model)
@@ -105,7 +106,7 @@ class BatchEngine:
     @property
     def max_batch_tokens(self) -> int:
         """The budget in force; lower than the one asked for after an out-of-memory."""
-        return self._max_batch_tokens
+        return self._budget.now
 
     def _serve(self) -> None:
         with torch.inference_mode():
@@ -136,7 +137,7 @@ class BatchEngine:
         if first is None:
             return None
         requests = [first]
-        room = self._max_batch_tokens * self._merge_batches - sum(map(self._cost, first.items))
+        room = self.max_batch_tokens * self._merge_batches - sum(map(self._cost, first.items))
         while room > 0 and not self._queue.empty():
             request = self._queue.get()
             if request is None:
@@ -190,8 +191,8 @@ class BatchEngine:
         """Where a batch of descending costs that begins at `start` ends: at the budget, or earlier where a batch that
         is worth its launch would have to pad by more than a twentieth to take the next item."""
         longest = costs[start]
-        stop = min(len(costs), start + max(1, min(self._max_batch_items, self._max_batch_tokens // longest)))
-        enough = start + max(1, self._max_batch_tokens // longest // 4)
+        stop = min(len(costs), start + max(1, min(self._max_batch_items, self.max_batch_tokens // longest)))
+        enough = start + max(1, self.max_batch_tokens // longest // 4)
         for end in range(enough, stop):
             if costs[end] < longest * LEAST_FILL:
                 return end
@@ -213,6 +214,7 @@ class BatchEngine:
             middle = len(items) // 2
             halves = [self._run_batch(items[:middle]), self._run_batch(items[middle:])]
             return None if None in halves else [output for half in halves for output in half or ()]
+        self._budget.worked()
         self._count(items, outputs)
         return [_finite(output) for output in outputs]
 
@@ -235,7 +237,7 @@ class BatchEngine:
         if len(items) == 1:
             message = f"the device has too little memory for this input alone ({self._cost(items[0]):,} tokens)"
             return [ItemError(message, type="OutOfMemory")]
-        self._max_batch_tokens = max(1, len(items) * max(map(self._cost, items)) // 2)
+        self._budget.ran_out(len(items) * max(map(self._cost, items)))
         return None
 
     def _count(self, items: list[Item], outputs: list[Output]) -> None:

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import GenerationConfig
-from transformers.generation import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+from transformers.generation import LogitsProcessorList, StoppingCriteriaList
+from transformers.modeling_outputs import BaseModelOutput
 
-from hfray.engines.base import score_arrays
+from hfray.engines.base import Finish, TokenScores, score_arrays
 from hfray.engines.sampling import GumbelNoise, Scores, constraints, warpers
+from hfray.engines.stopping import Steps, Stopping
 from hfray.models.adapter import body_of
-from hfray.types import GenerationParams, Item, Output, StopMatcher
+from hfray.types import GenerationParams, Item, Output
 
 
 def generation_key(params: GenerationParams) -> Hashable:
@@ -40,86 +42,138 @@ def generate_batch(
     """One output per item, in order: see `types.Generated`. on_step: called after each token of the batch.
 
     The items are of one kind and of one `generation_key`. "stop": an end-of-sequence token (kept in `tokens`) or a
-    stop string ended the text. Raises ValueError for a mixed batch, and what the model raises.
+    stop string ended the text. Texts of an encoder-decoder leave the batch when they have ended, a few at a time.
+    Raises ValueError for a mixed batch, and what the model raises.
     """
     if not items:
         return []
     params = _params(items[0])
     if len({(item.kind, generation_key(_params(item))) for item in items}) > 1:
         raise ValueError("a batch must hold one kind and one generation_key")
-    config = _config(model, params)
     causal = items[0].kind == "causal"
-    ids, mask = _pad(items, config.pad_token_id, left=causal)
-    ids, mask = ids.to(device), mask.to(device)
-    start = ids.shape[1] if causal else 1  # a decoder begins with its start token
-    matchers = [_params(item).stop for item in items]
-    stopping = _StopStrings(matchers, start, num_beams=params.num_beams) if any(matchers) else None
+    texts = [_Text(_params(item)) for item in items]
+    ids, mask = _pad(items, _config(model, params).pad_token_id, left=causal)
+    batch = _Batch(texts, ids.to(device), mask.to(device), causal=causal)
+    noise = None if params.temperature == 0 else GumbelNoise([text.params.seed for text in texts], device)
+    leave = not causal and params.num_beams == 1
+    if leave:
+        encoder = body_of(model).get_encoder()
+        batch.encoded = encoder(input_ids=batch.ids, attention_mask=batch.mask, return_dict=True).last_hidden_state
+    while batch.texts:
+        generated = _grow(model, batch, noise, on_step, leave=leave)
+        rows = [row for row, text in enumerate(batch.texts) if text.finish is None]
+        if rows:
+            batch = batch.of(rows, generated)
+            if noise is not None:
+                noise.keep(rows)
+        else:
+            break
+    return [text.output() for text in texts]
+
+
+@dataclass(slots=True)
+class _Text:
+    """What an item's text has come to."""
+
+    params: GenerationParams
+    tokens: list[int] = field(default_factory=list)
+    scores: list[TokenScores] = field(default_factory=list)
+    finish: Finish | None = None
+
+    def take(self, tokens: list[int], scores: list[TokenScores] | None, *, stopped: bool, whole: bool) -> None:
+        """stopped: a stop string is complete. whole: nothing comes after it, whatever its length."""
+        self.tokens += tokens
+        if scores is not None:
+            self.scores += scores[: len(tokens)]
+        if stopped or (bool(tokens) and tokens[-1] in self.params.eos_token_ids):
+            self.finish = "stop"
+        elif whole or len(self.tokens) >= self.params.max_new_tokens:
+            self.finish = "length"
+
+    def output(self) -> Output:
+        output: Output = {"tokens": np.array(self.tokens, dtype=np.int64), "finish": self.finish or "length"}
+        if self.params.logprobs is not None:
+            output |= score_arrays(self.scores, self.params.logprobs)
+        return output
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The texts that grow together, and what the model needs to know of them."""
+
+    texts: list[_Text]
+    ids: Any
+    """int64 [texts, longest]: prompts, or inputs of the encoder."""
+    mask: Any
+    causal: bool
+    encoded: Any = None
+    """[texts, longest, width]: the encoder's output."""
+    so_far: Any = None
+    """int64 [texts, tokens], with the decoder's start token."""
+    cache: Any = None
+
+    @property
+    def start(self) -> int:
+        """Tokens before the first new one; a decoder begins with its start token."""
+        return int(self.ids.shape[1]) if self.causal else 1
+
+    def of(self, rows: list[int], generated: Any) -> _Batch:
+        """Some of the texts, after a `generate` of all of them."""
+        index = torch.tensor(rows, device=self.ids.device)
+        cache = generated.past_key_values
+        if hasattr(cache, "batch_select_indices"):
+            cache.batch_select_indices(index)
+        else:  # it computes the texts so far again
+            cache = None
+        texts = [self.texts[row] for row in rows]
+        encoded, so_far = self.encoded[index], generated.sequences[index]
+        return _Batch(texts, self.ids[index], self.mask[index], self.causal, encoded, so_far, cache)
+
+    def inputs(self) -> dict[str, Any]:
+        """For `generate`."""
+        if self.encoded is None:
+            return {"input_ids": self.ids, "attention_mask": self.mask}
+        found = {"encoder_outputs": BaseModelOutput(self.encoded), "attention_mask": self.mask}
+        if self.so_far is not None:
+            # The mask says that these are not new tokens alone, and all but the last are in the cache.
+            known = torch.ones_like(self.so_far)
+            found |= {"decoder_input_ids": self.so_far, "decoder_attention_mask": known, "past_key_values": self.cache}
+        return found
+
+
+def _grow(model: Any, batch: _Batch, noise: GumbelNoise | None, on_step: Callable[[], None], *, leave: bool) -> Any:
+    """What `generate` gives; the texts have their new tokens. leave: whether to come back when some have ended."""
+    texts = batch.texts
+    params = texts[0].params
+    config = _config(model, params)
+    num_before = len(texts[0].tokens)
+    config.max_new_tokens = params.max_new_tokens - num_before
+    stopping = Stopping([text.params for text in texts], batch.start, num_before=num_before, leave=leave)
     scores = None if params.logprobs is None else Scores(params.logprobs)
     with _generation_config(model, config) as own:
         generated = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
+            **batch.inputs(),
             generation_config=config,
             logits_processor=LogitsProcessorList(
-                [*([] if scores is None else [scores]), *_processors(own, items, params, ids, mask, start)]
+                [*([] if scores is None else [scores]), *_processors(own, batch, params, noise)]
             ),
-            stopping_criteria=StoppingCriteriaList([*([stopping] if stopping else []), _Steps(on_step)]),
+            stopping_criteria=StoppingCriteriaList([stopping, Steps(on_step)]),
         )
     told = None if scores is None else scores.finish(generated.sequences[:, -1])
-    sequences = generated.sequences[:, start:].cpu().numpy()
     beams = None if params.num_beams == 1 else (generated.beam_indices >= 0).sum(dim=1).tolist()
-    outputs: list[Output] = []
-    for row, sequence in enumerate(sequences):
+    for row, sequence in enumerate(generated.sequences[:, batch.start + num_before :].cpu().numpy()):
         ends = np.isin(sequence, params.eos_token_ids)
         length = int(ends.argmax()) + 1 if ends.any() else len(sequence)
-        if beams is not None:
-            length = beams[row]
-        elif stopping is not None:
-            length = min(length, stopping.lengths.get(row, length))
-        tokens = sequence[:length].astype(np.int64)
-        matcher = matchers[row]
-        ended = length > 0 and (bool(ends[length - 1]) or (matcher is not None and matcher(tokens.tolist())))
-        output: Output = {"tokens": tokens, "finish": "stop" if ended else "length"}
-        if told is not None:
-            output |= score_arrays(told[row][:length], params.logprobs or 0)
-        outputs.append(output)
-    return outputs
-
-
-class _Steps(StoppingCriteria):  # type: ignore[misc]
-    """Ends nothing; tells of each step."""
-
-    def __init__(self, on_step: Callable[[], None]) -> None:
-        self._on_step = on_step
-
-    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
-        self._on_step()
-        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
-
-
-class _StopStrings(StoppingCriteria):  # type: ignore[misc]
-    """Ends a row when its matcher says so, and remembers how many new tokens it had then.
-
-    Beam search asks about candidates, several per item in order; nothing is remembered of them.
-    """
-
-    def __init__(self, matchers: Sequence[StopMatcher | None], start: int, *, num_beams: int) -> None:
-        self.lengths: dict[int, int] = {}
-        self._matchers = matchers
-        self._start = start
-        self._beams = num_beams > 1
-
-    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
-        per_item = input_ids.shape[0] // len(self._matchers)
-        done = [row in self.lengths for row in range(input_ids.shape[0])]
-        tokens = input_ids[:, self._start :].tolist()
-        for row, new_tokens in enumerate(tokens):
-            matcher = self._matchers[row // per_item]
-            if not done[row] and matcher is not None and matcher(new_tokens):
-                done[row] = True
-                if not self._beams:
-                    self.lengths[row] = len(new_tokens)
-        return torch.tensor(done, dtype=torch.bool, device=input_ids.device)
+        length = beams[row] if beams is not None else min(length, stopping.lengths.get(row, length))
+        tokens = sequence[:length].tolist()
+        stop = texts[row].params.stop
+        texts[row].take(
+            tokens,
+            None if told is None else told[row],
+            stopped=row in stopping.lengths or (beams is not None and stop is not None and stop(tokens)),
+            whole=not leave,
+        )
+    return generated
 
 
 def _params(item: Item) -> GenerationParams:
@@ -174,15 +228,15 @@ def _generation_config(model: Any, config: GenerationConfig) -> Iterator[Generat
 
 
 def _processors(
-    own: GenerationConfig, items: Sequence[Item], params: GenerationParams, ids: Any, mask: Any, start: int
+    own: GenerationConfig, batch: _Batch, params: GenerationParams, noise: GumbelNoise | None
 ) -> LogitsProcessorList:
     """What `generate` itself would build, in its order, and the noise."""
-    device = ids.device
-    causal = items[0].kind == "causal"
-    num_padding = (mask == 0).sum(dim=1).repeat_interleave(params.num_beams) if causal else None
+    device, causal = batch.ids.device, batch.causal
+    num_padding = (batch.mask == 0).sum(dim=1).repeat_interleave(params.num_beams) if causal else None
+    encoder_ids = None if causal else batch.ids
     processors = LogitsProcessorList(
-        constraints(own, params, start, device, num_padding=num_padding, encoder_ids=None if causal else ids)
+        constraints(own, params, batch.start, device, num_padding=num_padding, encoder_ids=encoder_ids)
     )
-    if params.temperature > 0:
-        processors.extend([*warpers(params), GumbelNoise([_params(item).seed for item in items], device)])
+    if noise is not None:
+        processors.extend([*warpers(params), noise])
     return processors

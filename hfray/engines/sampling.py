@@ -44,6 +44,19 @@ class GumbelNoise(LogitsProcessor):  # type: ignore[misc]
     def __init__(self, seeds: Sequence[int], device: Any) -> None:
         self._generators = [torch.Generator(device=device).manual_seed(seed) for seed in seeds]
 
+    def keep(self, rows: Sequence[int]) -> None:
+        """Goes on with some of the rows."""
+        self._generators = [self._generators[row] for row in rows]
+
+    def mark(self) -> list[Any]:
+        """Where the generators are, for `back`."""
+        return [generator.get_state() for generator in self._generators]
+
+    def back(self, mark: list[Any]) -> None:
+        """What was drawn since then is drawn again."""
+        for generator, state in zip(self._generators, mark, strict=True):
+            generator.set_state(state)
+
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         exponential = torch.empty(scores.shape, dtype=torch.float64, device=scores.device)
         for row, generator in zip(exponential, self._generators, strict=True):

@@ -138,17 +138,20 @@ class Predictor:
         return replace(encoded, items=tuple(replace(item, adapter=name) for item in encoded.items))
 
     def _seeded(self, encoded: Encoded | RowError, position: int) -> Encoded | RowError:
-        """Every sampled item gets a seed from the job's seed, its row's position and its number in the row."""
+        """Every sampled item gets a seed from the job's seed, its row's position and its number in the row; those of a
+        row that gives its own seed what an endpoint would give them, wherever the row is."""
         if isinstance(encoded, RowError):
             return encoded
-        items = tuple(self._with_seed(item, position, number) for number, item in enumerate(encoded.items))
+        seed, position = (0, 0) if encoded.own_seed else (self._seed, position)
+        items = tuple(_with_seed(item, seed, position, number) for number, item in enumerate(encoded.items))
         return replace(encoded, items=items)
 
-    def _with_seed(self, item: Item, position: int, sample: int) -> Item:
-        params = item.generation
-        if params is None or params.deterministic:
-            return item
-        return replace(item, generation=replace(params, seed=row_seed(self._seed ^ params.seed, position, sample)))
+
+def _with_seed(item: Item, seed: int, position: int, sample: int) -> Item:
+    params = item.generation
+    if params is None or params.deterministic:
+        return item
+    return replace(item, generation=replace(params, seed=row_seed(seed ^ params.seed, position, sample)))
 
 
 def _salted(encoded: Encoded | RowError, salt: str) -> Encoded | RowError:

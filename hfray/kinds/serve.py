@@ -144,8 +144,10 @@ def _wait_until_up(
     names = [file.gateway_name, *file.models]
     started = time.monotonic()
     told: set[str] = set()
+    crowded = _Crowded(say)
     while True:
         found = states()
+        crowded.look(found)
         for name in names:
             state = found.get(name, {})
             if state.get("status") in _SICK:
@@ -160,10 +162,26 @@ def _wait_until_up(
         if wait_s is not None and waited_s > wait_s:
             missing = ", ".join(name for name in names if name not in told)
             raise EngineError(f"not up after {wait_s:.0f} s: {missing}; Ray Serve goes on trying")
-        if waited_s > WAITS_FOR_ROOM_S and "room" not in told and (full := _without_room(found)):
-            told.add("room")
-            say(f"[yellow]{escape(full)}[/yellow]")
         time.sleep(POLL_S)
+
+
+class _Crowded:
+    """Tells once of replicas that have waited for a place for a while, and again after they had one."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._since: float | None = None
+        self._told = False
+
+    def look(self, states: Mapping[str, Any]) -> None:
+        full = _without_room(states)
+        if not full:
+            self._since, self._told = None, False
+            return
+        self._since = time.monotonic() if self._since is None else self._since
+        if not self._told and time.monotonic() - self._since > WAITS_FOR_ROOM_S:
+            self._told = True
+            self._say(f"[yellow]{escape(full)}[/yellow]")
 
 
 def _without_room(found: Mapping[str, Any]) -> str:
@@ -215,6 +233,7 @@ def _watch(
 ) -> None:
     """Tells of models that go and come, until somebody ends it."""
     shown: dict[str, str] = dict.fromkeys(_states(), "RUNNING")
+    crowded = _Crowded(say)
     while True:
         time.sleep(POLL_S)
         if again.is_set():
@@ -231,6 +250,7 @@ def _watch(
         except Exception as error:  # the controller may be away for a while; endpoints answer without it
             log.warning("Ray Serve's controller does not answer: %s", type(error).__name__)
             continue
+        crowded.look(states)
         for name in shown.keys() - states.keys():
             del shown[name]
             say(f"gone    {name}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,11 +27,20 @@ _OWN_FAULTS = ("NonFiniteOutput", "ModelFailure")
 class Health:
     """Of one replica's model."""
 
-    def __init__(self, engine: Engine, predictor: Predictor, *, stuck_s: float) -> None:
-        """stuck_s: how long one step may take. Raises EngineError where the task takes no short input."""
+    def __init__(
+        self,
+        engine: Engine,
+        predictor: Predictor,
+        *,
+        stuck_s: float,
+        encoding_since: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        """stuck_s: how long one step may take, or the encoding of one call's texts. encoding_since: when that under way
+        began (`time.monotonic`). Raises EngineError where the task takes no short input."""
         self._engine = engine
         self._predictor = predictor
         self._stuck_s = stuck_s
+        self._encoding_since = encoding_since
         self._num_bad = 0
         self._canary = self._item()
 
@@ -45,20 +54,29 @@ class Health:
         """Raises EngineError for a model that is dead, stuck or answers nonsense. Takes up to `stuck_s`."""
         if not self._engine.alive:
             raise EngineError("the model's thread has ended")
+        self._refuse_stuck(self._encoding_since(), "the tokenizer has worked at texts that came together")
         since = self._engine.stats.working_since
-        if since is not None:
-            working_s = time.monotonic() - since
-            if working_s > self._stuck_s:
-                raise EngineError(f"the model has worked at one step for {working_s:.0f} s")
-            if self._num_bad < NUM_BAD:
-                return
-        self.canary(self._stuck_s)
+        self._refuse_stuck(since, "the model has worked at one step")
+        if since is None or self._num_bad >= NUM_BAD:
+            self.canary(self._stuck_s)
+
+    def _refuse_stuck(self, since: float | None, what: str) -> None:
+        if since is not None and (working_s := time.monotonic() - since) > self._stuck_s:
+            raise EngineError(f"{what} for {working_s:.0f} s")
 
     def canary(self, timeout_s: float) -> None:
-        """Lets the model compute one short input. Raises EngineError."""
+        """Lets the model compute one short input. Raises EngineError where it fails, or does not come to it in time
+        though it does nothing else."""
+        before = self._engine.stats.batches
+        answer = self._engine.submit([self._canary])
         try:
-            (output,) = self._engine.submit([self._canary]).result(timeout_s)
+            (output,) = answer.result(timeout_s)
         except TimeoutError:
+            answer.cancel()
+            since = self._engine.stats.working_since
+            working = since is not None and time.monotonic() - since < timeout_s / 2
+            if working or self._engine.stats.batches != before:  # it works at what was there before
+                return
             raise EngineError(f"the model did not answer a short input within {timeout_s:.0f} s") from None
         if isinstance(output, RowError):
             raise EngineError(f"the model failed at a short input: {output.message}")

@@ -61,7 +61,13 @@ class Replica:
         self._renderers = ThreadPoolExecutor(NUM_WORKERS, thread_name_prefix="hfray-templates")
         self.num_ongoing = 0
         """Requests that are being answered."""
-        self.health = Health(ready.engine, self._predictors["default"], stuck_s=spec.health_timeout_s)
+        self._encoding_since: float | None = None
+        self.health = Health(
+            ready.engine,
+            self._predictors["default"],
+            stuck_s=spec.health_timeout_s,
+            encoding_since=lambda: self._encoding_since,
+        )
         if spec.warm_up:
             self.health.canary(STARTS_S)
 
@@ -160,7 +166,14 @@ class Replica:
             return {**row, "messages": error}
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._coder, function, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._coder, self._watched, function, *arguments)
+
+    def _watched(self, function: Any, *arguments: Any) -> Any:
+        self._encoding_since = time.monotonic()
+        try:
+            return function(*arguments)
+        finally:
+            self._encoding_since = None
 
     def close(self) -> None:
         self.engine.close()

@@ -7,6 +7,7 @@ an answer is made of `text_results`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -124,7 +125,9 @@ class TextGeneration(GenerationTask):
                 params, limit = self._settled(own)
                 ids = self._fit(tokens.ids, limit, params, own)
                 cut = tokens.truncated or len(ids) < len(tokens.ids)
-                encoded[index] = self._item(ids, params, own, prompt, truncated=cut)
+                item = self._item(ids, params, own, prompt, truncated=cut)
+                own_seed = "seed" in options.row_options and rows[index].get("seed") is not None
+                encoded[index] = replace(item, own_seed=own_seed)
             except RowError as error:
                 encoded[index] = error
         return [each for each in encoded if each is not None]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from hfray.engines import batch
+from hfray.engines import batch, budget
 from hfray.engines.batch import BatchEngine
 from hfray.engines.failures import is_out_of_memory
 from hfray.errors import EngineError, ItemError
@@ -164,6 +164,27 @@ def test_out_of_memory_halves_the_budget_and_goes_on(monkeypatch: pytest.MonkeyP
     assert isinstance(last, ItemError)
     assert last.type == "OutOfMemory"
     assert_same(outputs, run_items(model, items[:-1]))
+
+
+def test_a_smaller_budget_grows_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "PATIENCE", 4)
+    real, most = batch.run_batch, 60
+
+    def device(model: Any, items: Sequence[Item], on_step: Any) -> list[Output]:
+        if max(item.num_tokens for item in items) * len(items) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return real(model, items)
+
+    monkeypatch.setattr(batch, "run_batch", device)
+    model = model_for("AutoModelForSequenceClassification", max_length=512)
+    items = text_items(60, Logits())
+    with engine_of(model, max_batch_tokens=1024) as engine:
+        engine.run(items)
+        assert engine.max_batch_tokens <= 120
+        most = 10_000
+        for _ in range(20):
+            assert_same(engine.run(items), run_items(model, items))
+        assert engine.max_batch_tokens == 1024
 
 
 def test_a_real_allocation_failure_on_the_cpu_is_recognised() -> None:

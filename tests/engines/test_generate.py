@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -261,6 +262,54 @@ def test_a_stop_ends_its_row_early_and_the_others_go_on(name: str) -> None:
     without_eos = replace(items[row], generation=replace(stopped[row].generation, eos_token_ids=(), seed=row))
     (output,) = generate_batch(model_of(name), [without_eos], "cpu")
     assert output["tokens"].tolist() == free[row][:3]
+
+
+@contextmanager
+def rows_of_steps(model: PreTrainedModel) -> Iterator[list[int]]:
+    """How many texts each step of the decoder computes."""
+    found: list[int] = []
+
+    def look(module: Any, args: Any, kwargs: Any) -> None:
+        found.append(len(kwargs["input_ids"] if kwargs.get("input_ids") is not None else args[0]))
+
+    handle = model.get_decoder().register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("name", SEQ2SEQ)
+@pytest.mark.parametrize(
+    "settings",
+    [{"logprobs": 2}, {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "min_new_tokens": 3}],
+    ids=["scores", "constraints"],
+)
+def test_texts_of_an_encoder_decoder_leave_when_they_have_ended(name: str, settings: dict[str, Any]) -> None:
+    model = model_of(name)
+    many = tuple(range(3, 13))  # a tenth of the vocabulary ends a text
+    params = GenerationParams(max_new_tokens=40, temperature=5.0, eos_token_ids=many, **settings)
+    items = items_of(name, params, prompts(tuple(range(3, 19))))
+    plain = generate_batch(model, items, "cpu")
+    row = int(np.argmax([len(each["tokens"]) for each in plain]))
+    stop = EndsWith(tuple(plain[row]["tokens"][-3:-1].tolist()))  # found late, when others have left
+    items[row] = replace(items[row], generation=replace(items[row].generation, stop=stop))
+    wanted = [generate_batch(model, [item], "cpu")[0] for item in items]
+    with rows_of_steps(model) as rows:
+        outputs = generate_batch(model, items, "cpu")
+    lengths = [len(each["tokens"]) for each in outputs]
+    assert lengths[row] == len(plain[row]["tokens"]) - 1
+    assert tokens_of(outputs) == tokens_of(wanted)
+    assert [each["finish"] for each in outputs] == [each["finish"] for each in wanted]
+    for output, alone in zip(outputs, wanted, strict=True):
+        for key in output.keys() - {"tokens", "finish"}:
+            np.testing.assert_allclose(output[key], alone[key], atol=1e-3)
+            assert len(output[key]) == len(output["tokens"])
+    assert len(rows) == max(lengths)
+    assert rows[0] == len(items) > rows[-1]
+    assert rows == sorted(rows, reverse=True)
+    assert sum(rows) < 0.75 * len(items) * max(lengths)
+    assert sum(rows) >= sum(lengths)
 
 
 def test_a_stop_ends_beams() -> None:

@@ -109,7 +109,7 @@ def test_the_settings_reach_the_engine(tmp_path: Path) -> None:
     engine = make_engine(asked.engine, model, device_share=0.25)
     engine.close()
     assert isinstance(engine, ContinuousEngine)
-    assert (engine.scheduler.max_step_tokens, engine.scheduler.max_running) == (48, 5)
+    assert (engine.scheduler.budget.now, engine.scheduler.max_running) == (48, 5)
     assert engine._runner._device_share == 0.25, "of a GPU that other workers have a share of too"
     per_block = engine.cache.block_tokens * 2 * 2 * 2 * 16 * 4
     assert engine.cache.num_blocks == int(0.001 * 2**30) // per_block
@@ -118,7 +118,7 @@ def test_the_settings_reach_the_engine(tmp_path: Path) -> None:
         own = make_engine(job(engine={"name": "continuous"}).engine, model, online=online)
         own.close()
         assert isinstance(own, ContinuousEngine)
-        found.append(own.scheduler.max_step_tokens)
+        found.append(own.scheduler.budget.now)
     assert found == [1024, 256]
     batch = make_engine(job(engine={"max_batch_tokens": 99}).engine, model)
     batch.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -125,6 +126,20 @@ def test_sampled_items_are_seeded_by_seed_position_and_sample_alone() -> None:
     assert seeds(0, (1, 3), (20, 10)) == [first[3], *first[:3]], "not by the place in the batch"
     assert not set(seeds(1, (3, 1), (10, 20))) & set(first)
     assert seeds(0, (2,), (10,)) == [0, 0], "greedy items need none"
+
+
+def test_a_row_with_a_seed_of_its_own_is_the_same_everywhere() -> None:
+    class Own(Generate):
+        def encode(self, rows: Sequence[Any], options: Any = None) -> list[Any]:
+            return [replace(each, own_seed=True) for each in super().encode(rows, options)]
+
+    def seeds(seed: int, positions: Sequence[int]) -> list[int]:
+        engine = Recording()
+        Predictor(task(Own), engine, seed=seed).predict(rows(3, 1), positions)
+        return [item.generation.seed for item in engine.items if item.generation is not None]
+
+    assert seeds(7, (10, 20)) == seeds(0, (5, 0))
+    assert seeds(0, (0, 0)) == [row_seed(0, 0, number) for number in range(3)] + [row_seed(0, 0, 0)]
 
 
 def test_a_row_seed_is_the_same_on_every_machine() -> None:

@@ -195,7 +195,7 @@ def test_a_bad_version_leaves_the_old_one_answering(endpoints: Endpoints, tmp_pa
         endpoints.wait_until(lambda: endpoints.text().count("failed  weather") == 2, 60)
         endpoints.models["weather"] = model | {"resources": {"cpus": 1000}}
         endpoints.apply()
-        time.sleep(5)
+        endpoints.wait_until(lambda: "weather waits for a place: a replica takes" in endpoints.text(), 60)
         assert ask(endpoints).status_code == 200
         endpoints.models["weather"] = model
         endpoints.apply()

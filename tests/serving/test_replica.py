@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+from tokenizers import Regex, pre_tokenizers
 
 from hfray.errors import EngineError, RowError
 from hfray.serving.messages import Ask, Piece, Reply
 from hfray.serving.replica import Replica
-from tests.models.support import save_decoder, save_model
-from tests.serving.office import replica_of
+from hfray.tasks.text import TextEncoder
+from tests.models.support import letter_tokenizer, save_decoder, save_model
+from tests.serving.office import front_of, replica_of, served
 
 TEXTS = ["a warm day", "b", "so very cold and windy up there", "hot"]
 
@@ -209,8 +213,6 @@ def test_a_model_that_answers_nan_is_ill(tmp_path: Path) -> None:
 
 def test_a_model_that_is_stuck_is_ill(tmp_path: Path) -> None:
     replica, _ = replica_of(save_model(tmp_path), "text-classification", health_timeout_s=0.2)
-    import threading
-
     free = threading.Event()
     model = replica.engine._loaded.model  # type: ignore[attr-defined]
     model.register_forward_pre_hook(lambda *arguments: free.wait(30) and None)
@@ -225,3 +227,62 @@ def test_a_model_that_is_stuck_is_ill(tmp_path: Path) -> None:
 
     asyncio.run(body())
     replica.close()
+
+
+def test_a_tokenizer_that_is_stuck_is_ill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica, _ = replica_of(save_model(tmp_path), "text-classification", health_timeout_s=0.2)
+    free = threading.Event()
+    real = TextEncoder.encode
+
+    def stuck(self: TextEncoder, *arguments: Any, **named: Any) -> Any:
+        free.wait(30)
+        return real(self, *arguments, **named)
+
+    monkeypatch.setattr(TextEncoder, "encode", stuck)
+
+    async def body() -> list[Reply]:
+        task = asyncio.ensure_future(replica.predict([ask("warm")]))
+        await asyncio.sleep(0.4)
+        with pytest.raises(EngineError, match=r"the tokenizer has worked .* for"):
+            replica.health.check()
+        free.set()
+        return await task
+
+    (reply,) = asyncio.run(body())
+    assert not isinstance(reply.results[0], RowError)
+    replica.health.check()
+    replica.close()
+
+
+def test_a_model_with_much_to_do_is_well(tmp_path: Path) -> None:
+    """Its short input waits behind all that came before."""
+    replica, _ = replica_of(save_model(tmp_path), "text-classification", engine={"name": "batch", "max_batch_items": 1})
+    model = replica.engine._loaded.model  # type: ignore[attr-defined]
+    model.register_forward_pre_hook(lambda *arguments: time.sleep(0.05))
+
+    async def body() -> list[Reply]:
+        task = asyncio.ensure_future(replica.predict([ask(f"warm {number}") for number in range(60)]))
+        await asyncio.sleep(0.2)
+        began = time.monotonic()
+        await asyncio.to_thread(replica.health.canary, 1.0)
+        assert 0.9 < time.monotonic() - began < 2.5, "it gave up waiting, and was content"
+        assert not task.done()
+        return await task
+
+    assert len(asyncio.run(body())) == 60
+    replica.close()
+
+
+@pytest.mark.parametrize("length", [24, 5000])
+def test_a_tokenizer_whose_pattern_backtracks_refuses_the_text_and_lives(tmp_path: Path, length: int) -> None:
+    folder = save_model(tmp_path)
+    tokenizer = letter_tokenizer(max_length=8192)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(a+)+$"), "isolated")
+    tokenizer.save_pretrained(folder)
+    with served(front_of({"weather": replica_of(folder, "text-classification")})) as url:
+        began = time.monotonic()
+        bad = httpx.post(f"{url}/models/weather", json={"inputs": "a" * length + "!"}, timeout=30)
+        assert bad.status_code == 422, bad.text
+        assert time.monotonic() - began < 10
+        assert "a" * 20 not in bad.text
+        assert httpx.post(f"{url}/models/weather", json={"inputs": "warm"}, timeout=30).status_code == 200

@@ -11,6 +11,7 @@ from transformers import GPT2Config, LlamaConfig, pipeline
 from hfray.errors import RowError, SpecError
 from hfray.tasks.base import ModelInfo, Processor
 from hfray.tasks.text_generation import TextGeneration
+from hfray.types import Encoded
 from tests.tasks.generation_support import answer, contexts, tokenizer_of
 from tests.tasks.support import tiny_model, truncated
 
@@ -268,7 +269,9 @@ def test_a_row_sets_what_the_job_lets_it_set() -> None:
         "top_p": 0.1,
     }
     nulls = {"prompt": "a", "max_new_tokens": None, "temperature": None, "stop": None, "seed": None}
-    first, second, third = map(params_of, task.encode([own, nulls, {"prompt": "a"}]))
+    encoded = task.encode([own, nulls, {"prompt": "a"}])
+    assert [isinstance(each, Encoded) and each.own_seed for each in encoded] == [True, False, False]
+    first, second, third = map(params_of, encoded)
     assert (first.max_new_tokens, first.temperature, first.seed, first.top_k) == (2, 1.5, 9, 4)
     assert first.top_p == 1.0, "the job does not let rows set it"
     assert first.stop.strings == ("y", "z")

@@ -1,8 +1,8 @@
 """The continuous engine: sequences join and leave a running batch between steps. Knows items, futures and the order of
 a step; how a step is chosen and computed is the scheduler's and the runner's.
 
-One thread owns the model. Out of memory halves the tokens of a step and goes on; any other failure tries the sequences
-of the failed step alone, until the guilty one stands out and becomes an ItemError.
+One thread owns the model. Out of memory halves the tokens of a step for a while and goes on; any other failure tries
+the sequences of the failed step alone, until the guilty one stands out and becomes an ItemError.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class ContinuousEngine:
         with self._order:
             if not self._closed:
                 self._arrivals += 1
-                self._inbox.put(Sequence.of(item, receiver, self._arrivals))
+                self._inbox.put(Sequence.of(item, receiver, self._arrivals, self._runner.long_from))
                 return
         receiver.fail(EngineError("the engine is closed"))
 
@@ -221,6 +221,8 @@ class ContinuousEngine:
         if finish is not None:
             self.scheduler.remove(sequence)
             self.stats.computed_items += 1
+        elif sequence.has_become_long:
+            self.scheduler.again(sequence)
         sequence.receiver.token(replace(token, finish=finish))
         if finish is not None:
             sequence.receiver.done(sequence.output(finish))
@@ -262,9 +264,7 @@ class ContinuousEngine:
     def _out_of_memory(self, num_tokens: int) -> None:
         self.stats.out_of_memory += 1
         torch.cuda.empty_cache()  # nothing without CUDA
-        scheduler = self.scheduler
-        scheduler.max_step_tokens = max(1, num_tokens // 2)
-        scheduler.max_running = max(1, min(scheduler.max_running, scheduler.max_step_tokens))
+        self.scheduler.budget.ran_out(num_tokens)
 
     def _fail_all(self, error: EngineError) -> None:
         left = [*self.scheduler.running, *self.scheduler.waiting]

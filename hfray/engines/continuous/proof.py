@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from hfray.engines.continuous.attention import Call, LayerShape, attending
+from hfray.engines.continuous.rotation import long_from
 from hfray.errors import SpecError
 
 PROVED = frozenset(
@@ -27,7 +28,6 @@ PROVED = frozenset(
 """Model types whose text the tests have compared with `generate`, token by token."""
 LEAST_COSINE = 0.98  # of the scores in bfloat16; float32 reaches 1 - 1e-6, a wrong mask or position far less
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
-_CHANGING_ROTATIONS = ("dynamic", "longrope")
 
 
 def refuse(model: Any, why: str) -> SpecError:
@@ -96,13 +96,16 @@ def check_scores(model: Any, wanted: Any, found: Any) -> None:
 def position_limit(model: Any) -> int | None:
     """Most tokens of a sequence, prompt included; None where positions may grow.
 
-    A table of learned positions ends; rotations that change with the longest sequence of a batch would make a text
+    A table of learned positions ends; rotations that change with every longer sequence of a batch would make a text
     depend on its neighbours, so they end where they begin to change.
     """
     config = model.config.get_text_config()
     longest: Any = getattr(config, "max_position_embeddings", None)
     rotation: Any = getattr(config, "rope_parameters", None) or {}
-    if rotation.get("rope_type") in _CHANGING_ROTATIONS:
+    changes = "dynamic" in str(rotation.get("rope_type")) or (
+        rotation.get("rope_type") == "longrope" and long_from(model) is None
+    )
+    if changes:
         return int(rotation.get("original_max_position_embeddings") or longest)
     if longest is None:
         return None

@@ -21,6 +21,7 @@ from hfray.engines.continuous.proof import (
     refuse,
     takes,
 )
+from hfray.engines.continuous.rotation import Rotations, long_from
 from hfray.engines.continuous.sampler import Sampler
 from hfray.engines.continuous.scheduler import Slice
 from hfray.engines.continuous.sequence import Sequence
@@ -62,12 +63,14 @@ class Runner:
         self._sampler = Sampler(base.generation_config, loaded.device)
         self._keeps_logits = takes(base, "logits_to_keep")
         self._own_attention = base.config._attn_implementation
+        self.long_from = long_from(base)
         last = min(PROOF_BLOCKS * block_tokens + 3, position_limit(base) or 2**20)
         self._proof_ends = [max(1, last // 2 - 3), last - 2, last - 1, last]
         prompt = torch.tensor([proof_tokens(vocab_size(base) or 2, last)], device=loaded.device)
         with torch.inference_mode():
             wanted = base(input_ids=prompt, use_cache=False).logits[0, [end - 1 for end in self._proof_ends]]
             base.set_attn_implementation(NAME)
+            self._rotations = Rotations(base)
             with self._closed_on_error():
                 layers = self._answered(lambda: observe_layers(base, prompt))
                 self.bytes_per_token = sum(layer.bytes_per_token for layer in layers.values())
@@ -77,6 +80,7 @@ class Runner:
     def close(self) -> None:
         """The model attends as before; the cache is freed."""
         self._base.set_attn_implementation(self._own_attention)
+        self._rotations.close()
         self._tensors = None
 
     def step(self, slices: Many[Slice], fresh: list[int]) -> list[tuple[Sequence, Token | None]]:
@@ -98,6 +102,7 @@ class Runner:
         settings: dict[str, Any] = {"use_cache": False}
         if self._keeps_logits:
             settings["logits_to_keep"] = step.last_rows
+        self._rotations.long_rows = step.long_rows
         with attending(lambda call: self._tensors.attend(step, call)):
             logits = self._model(input_ids=step.input_ids, position_ids=step.position_ids, **settings).logits[0]
         return logits if self._keeps_logits else logits[step.last_rows]

@@ -31,7 +31,20 @@ class Sampler:
         self._device = device
 
     def __call__(self, scores: Any, sequences: Many[Sequence]) -> list[Token | None]:
-        """scores: [rows, vocabulary], one row per sequence. None where they are not finite numbers."""
+        """scores: [rows, vocabulary], one row per sequence. None where they are not finite numbers.
+
+        Where it fails, no random number is used up.
+        """
+        noises = [state.noise for state in map(self._state, sequences) if state.noise is not None]
+        marks = [noise.mark() for noise in noises]
+        try:
+            return self._draw(scores, sequences)
+        except BaseException:
+            for noise, mark in zip(noises, marks, strict=True):
+                noise.back(mark)
+            raise
+
+    def _draw(self, scores: Any, sequences: Many[Sequence]) -> list[Token | None]:
         scores = scores.float()
         told = [row for row, sequence in enumerate(sequences) if sequence.params.logprobs is not None]
         own = scores[told] if told else None  # a copy: constraints write into the scores

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 
+from hfray.engines.budget import Budget
 from hfray.engines.continuous.cache import BlockCache, CacheFull
 from hfray.engines.continuous.sequence import Sequence
 
@@ -43,14 +44,20 @@ class Scheduler:
     ) -> None:
         """max_adapters: most different ones among the running sequences."""
         self._max_adapters = max_adapters
-        self.max_step_tokens = max_step_tokens
-        self.max_running = max_running
+        self._max_running = max_running
+        self.budget = Budget(max_step_tokens)
+        """Most tokens of a step."""
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.preemptions = 0
         self.shared_tokens = 0
         """Positions found in the cache instead of being computed."""
         self._cache = cache
+
+    @property
+    def max_running(self) -> int:
+        """Most sequences with a place in the batch: each feeds a token a step."""
+        return min(self._max_running, self.budget.now)
 
     def add(self, sequence: Sequence) -> None:
         self.waiting.append(sequence)
@@ -68,14 +75,14 @@ class Scheduler:
             if sequence.suspect:
                 return self._continue([sequence])
         if self.waiting and self.waiting[0].suspect:
-            piece = self._admit(self.waiting[0], self.max_step_tokens)
+            piece = self._admit(self.waiting[0], self.budget.now)
             if piece is not None:
                 return [piece]
         return []
 
     def _together(self) -> list[Slice]:
         slices = self._continue(self.running)
-        budget = self.max_step_tokens - sum(each.count for each in slices)
+        budget = self.budget.now - sum(each.count for each in slices)
         while budget > 0 and self.waiting and not self.waiting[0].suspect and len(self.running) < self.max_running:
             if not self._has_adapter_room(self.waiting[0]):
                 break
@@ -92,6 +99,7 @@ class Scheduler:
 
     def advance(self, slices: Many[Slice]) -> None:
         """The slices are computed."""
+        self.budget.worked()
         for each in slices:
             each.sequence.num_cached = each.end
 
@@ -99,6 +107,10 @@ class Scheduler:
         """The step failed: what it wrote is worthless, and its sequences wait again."""
         for each in slices:
             self._give_back(each.sequence, forget=True)
+
+    def again(self, sequence: Sequence) -> None:
+        """All of it is computed again, in its turn; what is cached stays for others."""
+        self._give_back(sequence, forget=False)
 
     def remove(self, sequence: Sequence, *, forget: bool = False) -> None:
         """It is finished, failed or cancelled. forget: its keys and values are not to be trusted."""
@@ -111,7 +123,7 @@ class Scheduler:
     def _continue(self, sequences: list[Sequence]) -> list[Slice]:
         """One token for each that decodes, then more of half-computed prompts, oldest first."""
         slices: list[Slice] = []
-        budget = self.max_step_tokens
+        budget = self.budget.now
         for sequence in sorted(sequences, key=lambda each: (each.num_left > 1, each.arrival)):
             if budget <= 0:
                 break
@@ -183,7 +195,7 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence) -> None:
         self.preemptions += 1
-        self._give_back(sequence, forget=False)
+        self.again(sequence)
 
     def _give_back(self, sequence: Sequence, *, forget: bool) -> None:
         if sequence not in self.running:

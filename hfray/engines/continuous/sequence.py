@@ -57,17 +57,19 @@ class Sequence:
     num_cached: int = 0
     suspect: bool = False
     """It was in a step that failed: it is tried alone."""
+    long_from: int | None = None
+    """With more tokens the model turns all positions by other angles."""
     sampler: Any = None
     """The runner's state of its randomness, which survives preemption."""
     _digests: list[bytes] = field(default_factory=list)
 
     @classmethod
-    def of(cls, item: Item, receiver: Receiver, arrival: int) -> Sequence:
+    def of(cls, item: Item, receiver: Receiver, arrival: int, long_from: int | None = None) -> Sequence:
         if item.generation is None:
             raise ValueError(f"an item of kind {item.kind} needs generation parameters")
         salt = repr((item.cache_salt, item.adapter)).encode()
         tokens = np.asarray(item.inputs["input_ids"]).tolist()
-        return cls(item.generation, tokens, receiver, arrival, salt, item.adapter)
+        return cls(item.generation, tokens, receiver, arrival, salt, item.adapter, long_from=long_from)
 
     @property
     def num_prompt(self) -> int:
@@ -78,11 +80,21 @@ class Sequence:
         """Tokens to feed before the next one can be drawn; 1 while decoding."""
         return len(self.tokens) - self.num_cached
 
+    @property
+    def is_long(self) -> bool:
+        return self.long_from is not None and len(self.tokens) > self.long_from
+
+    @property
+    def has_become_long(self) -> bool:
+        """By its last token: what is cached of it is of the other angles."""
+        return self.is_long and len(self.tokens) - 1 == self.long_from and bool(self.new)
+
     def digests(self, count: int, block_tokens: int) -> Tokens[bytes]:
         """For each of the first `count` full blocks, a digest of the salt and all tokens up to the block's end."""
         while len(self._digests) < count:
             start = len(self._digests) * block_tokens
-            before = self._digests[-1] if self._digests else hashlib.blake2b(self.salt, digest_size=16).digest()
+            salt = self.salt + b"long" * self.is_long
+            before = self._digests[-1] if self._digests else hashlib.blake2b(salt, digest_size=16).digest()
             block = np.array(self.tokens[start : start + block_tokens], dtype=np.int64)
             self._digests.append(hashlib.blake2b(before + block.tobytes(), digest_size=16).digest())
         return self._digests[:count]
@@ -94,6 +106,8 @@ class Sequence:
         """
         self.tokens.append(token)
         self.new.append(token)
+        if self.has_become_long:
+            self._digests.clear()
         if scores is not None:
             self.scores.append(scores)
         stop = self.params.stop

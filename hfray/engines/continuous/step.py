@@ -80,6 +80,9 @@ class Step:
         lasts = [end - 1 for end, each in zip(ends, slices, strict=True) if each.draws]
         self.last_rows = self._tensor(np.array(lasts, dtype=np.int64))
         """int64: the rows whose scores are wanted, in the order of `drawing`."""
+        long = np.array([each.sequence.is_long for each in slices])
+        self.long_rows = self._tensor(np.repeat(long, counts)) if long.any() else None
+        """bool [tokens]: whose texts are long, see `rotation`."""
         self.pieces = [
             Piece(int(end) - each.count, each.start, each.count, self._tensor(np.array(each.sequence.blocks)))
             for end, each in zip(ends, slices, strict=True)

@@ -175,4 +175,5 @@ def _joined(asked: _Asked, parts: Sequence[Encoded | RowError], adapter: str | N
     carry = _Carry(
         asked, tuple((len(each.items), each.carry) for each in found), sum(item.num_tokens for item in items)
     )
-    return Encoded(items, carry, any(each.truncated for each in found))
+    own_seed = getattr(asked.body, "seed", None) is not None
+    return Encoded(items, carry, any(each.truncated for each in found), own_seed)

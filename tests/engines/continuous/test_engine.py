@@ -16,6 +16,7 @@ from transformers import BloomConfig, T5Config
 from hfray.engines.base import Token
 from hfray.engines.continuous.engine import ContinuousEngine
 from hfray.engines.generate import generate_batch
+from hfray.engines.sampling import GumbelNoise
 from hfray.errors import EngineError, ItemError, SpecError
 from tests.engines.continuous.support import (
     EOS,
@@ -218,7 +219,7 @@ def test_out_of_memory_halves_the_step_and_goes_on(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(engine._runner, "step", small)
         assert tokens_of(engine.run(list(map(item_of, prompts())))) == [alone("gpt2", ids) for ids in prompts()]
         assert engine.stats.out_of_memory == 2
-        assert engine.scheduler.max_step_tokens == 16
+        assert engine.scheduler.budget.now == 16
 
         def never(slices: Any, fresh: Any) -> Any:
             raise RuntimeError("CUDA error: out of memory")  # as a kernel says it, and the device is not lost
@@ -227,6 +228,31 @@ def test_out_of_memory_halves_the_step_and_goes_on(monkeypatch: pytest.MonkeyPat
         (output,) = engine.run([item_of(prompts()[1])])
         assert isinstance(output, ItemError)
         assert output.type == "OutOfMemory"
+
+
+def test_a_step_that_failed_uses_up_no_random_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory runs out while the tokens are drawn, when some have been already."""
+    items = [item_of(ids, temperature=1.0, seed=number) for number, ids in enumerate(prompts())]
+    with engine_of("llama") as engine:
+        wanted = tokens_of(engine.run(items))
+    real, num_failed = GumbelNoise.__call__, 0
+    dice = random.Random(3)
+
+    def sometimes(self: GumbelNoise, ids: Any, scores: Any) -> Any:
+        nonlocal num_failed
+        drawn = real(self, ids, scores)
+        if dice.random() < 0.1:
+            num_failed += 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return drawn
+
+    with engine_of("llama") as engine:
+        monkeypatch.setattr(GumbelNoise, "__call__", sometimes)
+        outputs = engine.run(items)
+    assert num_failed > 5
+    done = [place for place, output in enumerate(outputs) if not isinstance(output, ItemError)]
+    assert len(done) > 1
+    assert [outputs[place]["tokens"].tolist() for place in done] == [wanted[place] for place in done]
 
 
 def test_a_lost_device_ends_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:

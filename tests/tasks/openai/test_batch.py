@@ -54,6 +54,17 @@ def whole(body: dict[str, Any]) -> dict[str, Any]:
     return {"id": "x", "created": 1, **body}
 
 
+def test_a_seed_is_a_requests_own_wherever_its_line_is() -> None:
+    ask: dict[str, Any] = {"messages": ASK, "temperature": 1.5, "n": 2}
+    first, other, again, drawn = answers(
+        requests(), row(CHAT, **ask, seed=5), row(CHAT, **ask, seed=6), row(CHAT, **ask, seed=5), row(CHAT, **ask)
+    )
+    assert first == again
+    assert len({json.dumps(each["choices"]) for each in (first, other, drawn)}) == 3
+    contents = [choice["message"]["content"] for choice in first["choices"]]
+    assert contents[0] != contents[1]
+
+
 def test_chats() -> None:
     first, again, sampled, copies, told = answers(
         requests(),
