@@ -55,7 +55,7 @@ async def streamed(
     stream = lane.stream(ask, lane.card.limits.timeout_s)
     with toll.unless_begun():
         first = await _while_there(request, lane, _first(stream))
-    front.meters.first_token(lane.card.name, time.monotonic() - started)
+    front.meters.first_token(lane.card.name, toll.key_id, time.monotonic() - started)
     pieces = _metered(first, stream, front, lane, toll)
     body = _closed(request.url.path, events(pieces))
     return StreamingResponse(body, media_type=EVENT_STREAM, headers={"cache-control": "no-store"})
@@ -82,7 +82,8 @@ async def _metered(
     finally:
         toll.pay(num_tokens, num_new_tokens)
         if num_new_tokens > 1:
-            front.meters.per_token(lane.card.name, (time.monotonic() - started) / (num_new_tokens - 1))
+            token_s = (time.monotonic() - started) / (num_new_tokens - 1)
+            front.meters.per_token(lane.card.name, toll.key_id, token_s)
 
 
 async def _closed(path: str, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -100,6 +100,12 @@ class Toll:
         self._estimate = estimate
         self._paid = False
 
+    @property
+    def key_id(self) -> str | None:
+        """Who pays; None without keys."""
+        key = self._request.scope["state"]["key"]
+        return None if key is None else str(key.id)
+
     def pay(self, num_tokens: int, num_new_tokens: int) -> None:
         """Once; nothing was used where nobody says it."""
         if self._paid:
@@ -108,7 +114,7 @@ class Toll:
         state = self._request.scope["state"]
         state["num_tokens"], state["num_new_tokens"] = num_tokens, num_new_tokens
         key = state["key"]
-        self._front.meters.tokens(self._lane.card.name, None if key is None else key.id, num_tokens, num_new_tokens)
+        self._front.meters.tokens(self._lane.card.name, self.key_id, num_tokens, num_new_tokens)
         if key is not None and self._front.leases is not None:
             self._front.leases.settle(key, num_tokens + num_new_tokens - self._estimate)
 

@@ -21,10 +21,10 @@ class Meters:
     def computed(self, model: str, seconds: float, compute_s: float) -> None:
         """A reply came back: after so long, of which the replica had it so long."""
 
-    def first_token(self, model: str, seconds: float) -> None:
+    def first_token(self, model: str, key: str | None, seconds: float) -> None:
         """The first piece of a stream was there."""
 
-    def per_token(self, model: str, seconds: float) -> None:
+    def per_token(self, model: str, key: str | None, seconds: float) -> None:
         """The time between two tokens of a stream, on its average."""
 
     def tokens(self, model: str, key: str | None, num_tokens: int, num_new_tokens: int) -> None:
@@ -43,14 +43,15 @@ class RayMeters(Meters):
         def seconds(name: str, description: str, bounds: Any, tags: tuple[str, ...] = ("model",)) -> Any:
             return Histogram(f"hfray_{name}", description, boundaries=list(bounds), tag_keys=tags)
 
-        asked = ("model", "key", "route", "status")
+        by_key = ("model", "key")
+        asked = (*by_key, "route", "status")
         self._requests = Counter("hfray_requests", "Requests answered", tag_keys=asked)
         self._seconds = seconds(
             "request_seconds", "From a request's arrival to its answer", SECONDS, ("model", "route")
         )
         self._overhead = seconds("overhead_seconds", "What a reply took beside the replica's work", SECONDS)
-        self._first = seconds("first_token_seconds", "From a stream's request to its first piece", SECONDS)
-        self._per_token = seconds("token_seconds", "Between two tokens of a stream", TOKEN_SECONDS)
+        self._first = seconds("first_token_seconds", "From a stream's request to its first piece", SECONDS, by_key)
+        self._per_token = seconds("token_seconds", "Between two tokens of a stream", TOKEN_SECONDS, by_key)
         self._tokens = Counter("hfray_tokens", "Tokens computed", tag_keys=("model", "key", "kind"))
         self._waiting = Gauge("hfray_waiting_requests", "Requests waiting or on their way", tag_keys=("model",))
 
@@ -61,11 +62,11 @@ class RayMeters(Meters):
     def computed(self, model: str, seconds: float, compute_s: float) -> None:
         self._overhead.observe(max(0.0, seconds - compute_s), {"model": model})
 
-    def first_token(self, model: str, seconds: float) -> None:
-        self._first.observe(seconds, {"model": model})
+    def first_token(self, model: str, key: str | None, seconds: float) -> None:
+        self._first.observe(seconds, {"model": model, "key": key or NO_KEY})
 
-    def per_token(self, model: str, seconds: float) -> None:
-        self._per_token.observe(seconds, {"model": model})
+    def per_token(self, model: str, key: str | None, seconds: float) -> None:
+        self._per_token.observe(seconds, {"model": model, "key": key or NO_KEY})
 
     def tokens(self, model: str, key: str | None, num_tokens: int, num_new_tokens: int) -> None:
         for kind, number in (("input", num_tokens), ("generated", num_new_tokens)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,10 +29,12 @@ from hfray.spec.endpoint import EndpointSpec
 from hfray.tasks import TASKS
 from hfray.tasks.base import TaskOptions
 from hfray.tasks.chat_prompts import ChatPrompts
+from hfray.tasks.openai.responses import FAULTS
 from hfray.types import Encoded, Result, Row
 
 STARTS_S = 600.0
 """How long the first input may take: kernels are compiled, pages are read."""
+_log = logging.getLogger(__name__)
 
 
 class Replica:
@@ -99,6 +102,9 @@ class Replica:
                 yield pieces
         except SpecError as error:
             raise _invalid(str(error)) from None
+        except RowError as error:
+            _log_fault(ask, error)
+            raise
         finally:
             self.num_ongoing -= 1
 
@@ -125,6 +131,8 @@ class Replica:
         for number in numbers:
             own = slice(start, start + len(asks[number].rows))
             start = own.stop
+            for result in results[own]:
+                _log_fault(asks[number], result)
             replies[number] = Reply(
                 results=tuple(results[own]),
                 num_tokens=sum(read for read, _ in counts[own]),
@@ -195,6 +203,12 @@ def uses_of(options: TaskOptions, *, has_chat: bool) -> dict[Use, TaskOptions]:
 
 def _encode(predictor: Predictor, rows: Sequence[Row], options: Any, salts: Sequence[str]) -> list[Encoded | RowError]:
     return predictor.encode(rows, None, options, salts)
+
+
+def _log_fault(ask: Ask, result: Result | RowError) -> None:
+    """What no request is to blame for, by the id that its sender has. No message: it may quote the request."""
+    if isinstance(result, RowError) and result.type in FAULTS - {"Cancelled"}:
+        _log.warning("request %s: %s", ask.request_id, result.type)
 
 
 def _alike(asks: Sequence[Ask]) -> list[list[int]]:

@@ -105,6 +105,15 @@ class Endpoints:
         assert found
         return [*found, self.log]
 
+    def metrics(self) -> str:
+        """What a Prometheus finds: the page of the one process that exports Ray's metrics."""
+        for address in listening({process.pid for process in self.tree()}):
+            with contextlib.suppress(httpx.HTTPError):
+                page = httpx.get(f"http://127.0.0.1:{address.rpartition(':')[2]}/metrics", timeout=5)
+                if "ray_hfray_" in page.text:
+                    return page.text
+        return ""
+
     def tree(self) -> list[psutil.Process]:
         assert self.process is not None
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -204,6 +204,38 @@ def test_a_bad_version_leaves_the_old_one_answering(endpoints: Endpoints, tmp_pa
     assert seen.failed == 0, seen.bad
 
 
+def test_prometheus_finds_what_the_docs_name(endpoints: Endpoints) -> None:
+    assert ask(endpoints).status_code == 200
+    request = {"model": "writer", "prompt": "once upon", "max_tokens": 40, "min_tokens": 40, "stream": True}
+    assert httpx.post(f"{endpoints.url}/v1/completions", json=request, timeout=60).status_code == 200
+    weather, writer, anybody = ('model="weather"', 'model="writer"', 'key="none"')
+    wanted = {
+        "requests_total": (weather, anybody, 'status="200"', "route="),
+        "request_seconds_bucket": (weather, "route="),
+        "overhead_seconds_bucket": (weather,),
+        "first_token_seconds_bucket": (writer, anybody),
+        "token_seconds_bucket": (writer, anybody),
+        "tokens_total": (writer, anybody, 'kind="generated"'),
+        "waiting_requests": (writer,),
+        "model_generated_tokens_total": (writer,),
+        "model_padding_share": (weather,),
+        "model_batch_items": (weather,),
+    }
+
+    def missing() -> list[str]:
+        lines = endpoints.metrics().splitlines()
+        return [
+            name
+            for name, tags in wanted.items()
+            if not any(line.startswith(f"ray_hfray_{name}{{") and all(tag in line for tag in tags) for line in lines)
+        ]
+
+    try:
+        endpoints.wait_until(lambda: not missing(), 60)  # Ray passes them on every ten seconds
+    except TimeoutError:
+        pytest.fail(f"no {missing()} in\n{endpoints.metrics()}")
+
+
 def test_a_file_with_a_mistake_changes_nothing(endpoints: Endpoints) -> None:
     good, pids = endpoints.path.read_text(), endpoints.replicas("weather")
     endpoints.path.write_text(good.replace("text-classification", "text-classificatoin"))

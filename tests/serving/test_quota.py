@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+import threading
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,3 +96,24 @@ def test_the_book_is_bounded() -> None:
     assert len(book._buckets) == 100
     book.lease("used", "requests", 10, (Rate(1, 10),))
     assert book.lease("used", "requests", 1, (Rate(1, 10),))[0] == 0
+
+
+def test_several_threads_together_are_granted_no_more() -> None:
+    """As Ray Serve calls the book."""
+    book, rates = QuotaBook(clock=Clock()), (Rate(1.0, 1000.0),)
+    granted: list[float] = []
+
+    def ask() -> None:
+        granted.append(sum(book.lease("one", "requests", 1, rates)[0] for _ in range(2000)))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert sum(granted) == 1000

@@ -199,13 +199,14 @@ def test_a_dead_model_is_ill(tmp_path: Path) -> None:
         replica.health.check()
 
 
-def test_a_model_that_answers_nan_is_ill(tmp_path: Path) -> None:
+def test_a_model_that_answers_nan_is_ill(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     replica, _ = replica_of(save_model(tmp_path), "text-classification")
     parameter = next(replica.engine._loaded.model.parameters())  # type: ignore[attr-defined]
     parameter.data.fill_(float("nan"))
-    (reply,) = asyncio.run(replica.predict([ask("warm")]))
+    (reply,) = asyncio.run(replica.predict([Ask(({"text": "warm"},), request_id="abc-1")]))
     assert isinstance(reply.results[0], RowError)
     assert reply.results[0].type == "NonFiniteOutput"
+    assert caplog.messages == ["request abc-1: NonFiniteOutput"]
     with pytest.raises(EngineError, match="short input"):
         replica.health.check()
     replica.close()
