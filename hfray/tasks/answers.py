@@ -10,9 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from hfray.tasks.streaming import overlap
-from hfray.tasks.tool_calls import ToolCall, ToolFormat
+from hfray.tasks.tool_calls import Texts, ToolCall, ToolFormat, with_types
 
-REASONING_MARKS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
+REASONING_MARKS = (
+    ("<think>", "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +47,18 @@ def answer_of(deltas: Iterable[Delta]) -> Answer:
 
 
 class AnswerParser:
-    """tools: how calls are written; None: they are text. in_reasoning: the prompt ends inside of the reasoning.
+    """tools: how calls are written; None: they are text. texts: which of their arguments are texts. in_reasoning: the
+    prompt ends inside of the reasoning.
 
     Reasoning is what lies between its marks at the beginning of an answer; without the second mark it is all there is.
     White space where two parts meet belongs to neither.
     """
 
-    def __init__(self, tools: ToolFormat | None = None, *, in_reasoning: bool = False) -> None:
+    def __init__(
+        self, tools: ToolFormat | None = None, *, texts: Texts = frozenset(), in_reasoning: bool = False
+    ) -> None:
         self._tools = tools
+        self._texts = texts
         self._step: Callable[[bool], list[Delta] | None] = self._reason if in_reasoning else self._begin
         self._closings = [closing for _, closing in REASONING_MARKS]
         self._text = ""  # seen, not given out
@@ -136,6 +145,8 @@ class AnswerParser:
             self._spoke, self._fresh = True, False
             return [Delta(self._gap + self._opening + body + closing)]
         self._fresh = True
+        if tools.untyped:
+            calls = [with_types(call, self._texts) for call in calls]
         return [Delta(tool_call=call) for call in calls]
 
 

@@ -13,12 +13,12 @@ from hfray.errors import HfrayError, RowError
 from hfray.tasks.answers import REASONING_MARKS
 from hfray.tasks.messages import Message, check_messages, check_tools
 from hfray.tasks.text import CutText
-from hfray.tasks.tool_calls import FORMATS, Format, ToolFormat, detect
+from hfray.tasks.tool_calls import FORMATS, Format, Texts, ToolFormat, detect, text_parameters
 from hfray.types import Row
 
 Render = Callable[[str, list[Message], "list[Any] | None", bool], str]
 """(template, messages, tools, whether the last message is the beginning of the answer) to the prompt."""
-ToolFormatName = Literal["auto", "hermes", "llama3", "mistral", "none"]
+ToolFormatName = Literal["auto", "none"] | Format
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ class Prompt:
 
     text: str
     has_tools: bool = False
+    texts: Texts = frozenset()
+    """Which arguments of their calls are texts."""
     in_reasoning: bool = False
     """Whether the answer begins inside of its reasoning."""
 
@@ -77,7 +79,12 @@ class ChatPrompts:
             reason = " ".join(str(error).split())[:300]
             raise RowError(f"the chat template refused the messages: {reason}", type="ChatTemplate") from None
         begun = messages[-1].get("content", "") if prefilled else text.rstrip()
-        return Prompt(CutText(text) if cut else str(text), tools is not None, _is_open(begun, at_end=not prefilled))
+        return Prompt(
+            CutText(text) if cut else str(text),
+            tools is not None,
+            text_parameters(tools or ()),
+            _is_open(begun, at_end=not prefilled),
+        )
 
     def _render(self, template: str, messages: list[Message], tools: list[Any] | None, prefilled: bool) -> str:
         text: str = self._tokenizer.apply_chat_template(

@@ -221,6 +221,7 @@ class TextGeneration(GenerationTask):
             eos_token_ids=params.eos_token_ids,
             is_chat=options.input == "messages",
             tools=self._tool_format if prompt.has_tools else None,
+            texts=prompt.texts,
             in_reasoning=prompt.in_reasoning,
         )
         item = Item(kind="causal", inputs={"input_ids": ids}, reduce=Generated(), generation=params)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfray.tasks.answers import Answer, AnswerParser, Delta, answer_of
 from hfray.tasks.streaming import StreamDecoder, cut_at_stop, decode_text
-from hfray.tasks.tool_calls import ToolFormat
+from hfray.tasks.tool_calls import Texts, ToolFormat
 from hfray.types import Output
 
 if TYPE_CHECKING:
@@ -30,11 +30,15 @@ class AnswerCarry:
     is_chat: bool = False
     tools: ToolFormat | None = None
     """How calls are written, where the row has tools."""
+    texts: Texts = frozenset()
+    """Which arguments of calls are texts."""
     in_reasoning: bool = False
 
     def parser(self) -> AnswerParser | None:
         """None: the answer is text and nothing else."""
-        return AnswerParser(self.tools, in_reasoning=self.in_reasoning) if self.is_chat else None
+        if not self.is_chat:
+            return None
+        return AnswerParser(self.tools, texts=self.texts, in_reasoning=self.in_reasoning)
 
 
 def detail_type() -> pa.DataType:
