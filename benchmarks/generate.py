@@ -11,7 +11,7 @@ Every request generates exactly as many tokens as its line in the Azure trace sa
 batch generates beyond a request's length do not count. Sides run in turn, on the same cores, in one process.
 
 Sections `decode` and `late` are in generate_steps.py, `served` (endpoints, against `transformers serve`) and `bound`
-(of its requests) in generate_served.py, `seq2seq` in generate_seq2seq.py.
+(of its requests) in generate_served.py, `seq2seq` in generate_seq2seq.py, `linear` in generate_linear.py.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ import transformers
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.generate_linear import linear
 from benchmarks.generate_models import (
     DTYPE_NAME,
     LONGEST,
@@ -137,7 +138,7 @@ def engines(shapes: Sequence[str], count: int, dtypes: Sequence[str], folder: Pa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    sections = ["engines", "decode", "late", "seq2seq", "bound", "served"]
+    sections = ["engines", "decode", "late", "linear", "seq2seq", "bound", "served"]
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(sections))
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     parser.add_argument("--requests", type=int, default=96)
@@ -162,6 +163,9 @@ def main() -> None:
             elif name == "late":
                 for shape in asked.shapes:
                     late(shape, whole[0])
+            elif name == "linear":
+                for shape in asked.shapes:
+                    linear(shape)
             elif name == "seq2seq":
                 seq2seq()
             elif name == "bound":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,15 +20,18 @@ from transformers import (
     MarianConfig,
     MinPLogitsWarper,
     PreTrainedModel,
+    RepetitionPenaltyLogitsProcessor,
     T5Config,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
+from hfray.engines.continuous.engine import ContinuousEngine
 from hfray.engines.generate import cost_tokens, generate_batch, generation_key
 from hfray.engines.sampling import GumbelNoise
 from hfray.types import Generated, GenerationParams, Item
+from tests.models.support import loaded
 from tests.tasks.support import tiny_model
 
 VOCABULARY = 96
@@ -194,15 +198,22 @@ def test_equal_seeds_give_equal_texts_and_other_seeds_others() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"temperature": 1.0}, {"temperature": 0.5, "top_k": 20}, {"temperature": 2.0, "top_p": 0.8, "min_p": 0.05}],
+    [
+        {"temperature": 1.0},
+        {"temperature": 0.5, "top_k": 20, "repetition_penalty": 1.6},
+        {"temperature": 2.0, "top_p": 0.8, "min_p": 0.05},
+    ],
     ids=str,
 )
+@pytest.mark.parametrize("engine", ["static", "continuous"])
 @pytest.mark.slow
-def test_a_step_is_distributed_as_the_softmax_of_transformers_warpers(settings: dict[str, Any]) -> None:
+def test_a_step_is_distributed_as_the_softmax_of_transformers_warpers(engine: str, settings: dict[str, Any]) -> None:
     model = model_of("gpt2")
     ids = prompts()[1]
     with torch.inference_mode():
         scores = model(input_ids=torch.tensor(ids)[None]).logits[:, -1].float()
+    if "repetition_penalty" in settings:
+        scores = RepetitionPenaltyLogitsProcessor(settings["repetition_penalty"])(torch.tensor(ids)[None], scores)
     scores = TemperatureLogitsWarper(settings["temperature"])(None, scores)
     if "top_k" in settings:
         scores = TopKLogitsWarper(settings["top_k"])(None, scores)
@@ -213,7 +224,12 @@ def test_a_step_is_distributed_as_the_softmax_of_transformers_warpers(settings: 
     draws = 4000
     params = GenerationParams(max_new_tokens=1, **settings)
     items = [Item("causal", {"input_ids": ids}, Generated(), replace(params, seed=seed)) for seed in range(draws)]
-    outputs = [output for at in range(0, draws, 500) for output in generate_batch(model, items[at : at + 500], "cpu")]
+    if engine == "static":
+        outputs = [each for at in range(0, draws, 500) for each in generate_batch(model, items[at : at + 500], "cpu")]
+    else:
+        running = ContinuousEngine(loaded(copy.deepcopy(model)), block_tokens=4, cache_bytes=2**20)
+        outputs = running.run(items)
+        running.close()
     counts = Counter(int(output["tokens"][0]) for output in outputs)
     assert set(counts) <= set(np.flatnonzero(wanted).tolist())
     often = wanted * draws >= 5
