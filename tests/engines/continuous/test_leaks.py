@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import random
 from concurrent.futures import wait
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -58,3 +60,39 @@ def test_random_cancellation_leaves_every_block_free_and_memory_flat(count: int)
         assert engine.scheduler.preemptions > 0
         assert engine.scheduler.running == []
         assert not engine.scheduler.waiting
+
+
+@pytest.mark.slow
+def test_readers_that_leave_their_streams_leave_every_block_free() -> None:
+    generator = random.Random(12)
+
+    async def read(engine: ContinuousEngine, number: int) -> bool:
+        ids, leaves_after = TEXTS[number % 40], generator.choice([0, 1, 3, None, None])
+        tokens: list[int] = []
+        stream = engine.stream(item_of(ids, max_new_tokens=12))
+        if leaves_after == 0:
+            task = asyncio.ensure_future(anext(aiter(stream)))
+            await asyncio.sleep(0)  # it is asked for, and given up at once
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            return False
+        async for token in stream:
+            tokens.append(token.id)
+            if len(tokens) == leaves_after:
+                break
+        await cast(Any, stream).aclose()
+        assert tokens == alone("llama", ids)[: min(12, leaves_after or 12)]
+        return token.finish is not None
+
+    async def read_all(engine: ContinuousEngine, count: int) -> int:
+        done = 0
+        for first in range(0, count, 24):
+            done += sum(await asyncio.gather(*(read(engine, first + place) for place in range(24))))
+        return done
+
+    with engine_of("llama", cache_bytes=bytes_of("llama", 24), max_running=12) as engine:
+        asyncio.run(read_all(engine, 240))
+        before = used_bytes()
+        assert 240 < asyncio.run(read_all(engine, 720)) < 600
+        assert used_bytes() - before < MAX_GROWTH_BYTES
+        assert engine.scheduler.preemptions > 0
