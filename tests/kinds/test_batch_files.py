@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import transformers
 from rich.console import Console
@@ -20,13 +22,16 @@ from hfray.kinds.score import ScoreRun
 from hfray.spec.score import ScoreJob
 from tests.kinds import in_process
 from tests.models.lora_support import save_lora
-from tests.models.support import save_decoder
+from tests.models.support import save_decoder, save_model
 from tests.tasks.openai.support import check_body
+
+ABSENT = object()
 
 
 def request(number: int, **changes: Any) -> str:
     messages = [{"role": "user", "content": f"text {number}"}]
     body = {"model": "decoder", "messages": messages, "max_tokens": 1 + number % 5, **changes.pop("body", {})}
+    body = {name: value for name, value in body.items() if value is not ABSENT}
     line = {"custom_id": f"r-{number}", "method": "POST", "url": "/v1/chat/completions", "body": body, **changes}
     return json.dumps(line)
 
@@ -117,6 +122,47 @@ def test_every_request_is_in_one_of_the_files_once(desk: Desk) -> None:
         assert (line["response"]["status_code"], line["error"]) == (status, None)
         check_body(line["response"]["body"], "ErrorResponse")
         assert line["response"]["body"]["error"]["param"] == param
+
+
+def test_texts_and_embeddings_have_files_of_their_own(desk: Desk) -> None:
+    """The other two endpoints of OpenAI's batches, whole jobs."""
+    texts = [
+        request(number, url="/v1/completions", body={"messages": ABSENT, "prompt": [f"a {number}", "b"]})
+        for number in range(12)
+    ]
+    desk.write([*texts, request(12), request(13, url="/v1/completions", body={"messages": ABSENT})])
+    assert desk.run(task={"name": "text-generation", "input": "prompt"}, max_error_rate=0.9).failed == 2
+    for line in desk.lines("output.jsonl"):
+        body = line["response"]["body"]
+        check_body(body, "CreateCompletionResponse")
+        assert [choice["index"] for choice in body["choices"]] == [0, 1]
+    errors = desk.lines("error.jsonl")
+    assert [line["custom_id"] for line in errors] == ["r-12", "r-13"]
+    assert [line["response"]["body"]["error"]["param"] for line in errors] == ["url", "prompt"]
+    assert all(set(line) == {"id", "custom_id", "response", "error"} for line in errors)
+    assert all(set(line["response"]) == {"status_code", "request_id", "body"} for line in errors)
+
+    shutil.rmtree(desk.folder / "out")
+    encoder = save_model(desk.folder / "encoder", "AutoModel")
+    body = {"messages": ABSENT, "max_tokens": ABSENT, "model": "encoder"}
+    desk.write(
+        [
+            request(number, url="/v1/embeddings", body={**body, "input": [f"a {number}", "b"]} | more)
+            for number, more in enumerate(({}, {"encoding_format": "base64"}, {"input": []}, {"input": "a 0"}))
+        ]
+    )
+    report = desk.run(
+        model={"path": str(encoder), "dtype": "float32"}, task={"name": "feature-extraction"}, max_error_rate=0.9
+    )
+    assert report.failed == 1
+    output = [line["response"]["body"] for line in desk.lines("output.jsonl")]
+    for found in (output[0], output[2]):
+        check_body(found, "CreateEmbeddingResponse")
+    first, packed, alone = ([each["embedding"] for each in found["data"]] for found in output)
+    assert len(first) == len(packed) == 2
+    assert np.frombuffer(base64.b64decode(packed[1]), np.float32).tolist() == pytest.approx(first[1], abs=1e-6)
+    assert alone[0] == pytest.approx(first[0], abs=1e-5)
+    assert [line["custom_id"] for line in desk.lines("error.jsonl")] == ["r-2"]
 
 
 def test_the_files_are_the_same_after_their_parts_are_written_as_json(desk: Desk) -> None:
