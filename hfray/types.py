@@ -201,8 +201,9 @@ class Encoded:
     carry: Any = None
     truncated: bool = False
     """Whether text of the row is in none of the items, because it was longer than `max_length` or `max_chars`."""
-    own_seed: bool = False
-    """Whether the row itself gives its seed: its answer then does not depend on its place in the job."""
+    own_places: tuple[tuple[int, int], ...] | None = None
+    """Of a row that gives its own seed, (place, sample) of each item in its request, by which an endpoint would seed
+    it; the row's place in the job then means nothing."""
 
 
 @dataclass(frozen=True, slots=True)

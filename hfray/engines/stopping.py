@@ -41,17 +41,18 @@ class Stopping(StoppingCriteria):  # type: ignore[misc]
         self._matchers = [each.stop for each in params]
         self._start = start
         self._beams = params[0].num_beams > 1
-        self._eos = params[0].eos_token_ids
+        self._eos: Any = params[0].eos_token_ids  # a tensor from the first step on
         self._leave = leave
-        self._ended: Any = None
+        self._ended: Any = False
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
         done = torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
         if any(self._matchers):
             done |= self._stopped(input_ids)
         if self._leave:
-            last = torch.isin(input_ids[:, -1], torch.tensor(self._eos, dtype=torch.int64, device=input_ids.device))
-            self._ended = done | last if self._ended is None else self._ended | done | last
+            if not isinstance(self._eos, torch.Tensor):
+                self._eos = torch.tensor(self._eos, dtype=torch.int64, device=input_ids.device)
+            self._ended = self._ended | done | torch.isin(input_ids[:, -1], self._eos)
             if self._ended.sum() >= LEAVE_AT * len(done):
                 return torch.ones_like(done)
         return done

@@ -142,8 +142,10 @@ class Predictor:
         row that gives its own seed what an endpoint would give them, wherever the row is."""
         if isinstance(encoded, RowError):
             return encoded
-        seed, position = (0, 0) if encoded.own_seed else (self._seed, position)
-        items = tuple(_with_seed(item, seed, position, number) for number, item in enumerate(encoded.items))
+        seed, places = 0, encoded.own_places
+        if places is None:
+            seed, places = self._seed, tuple((position, number) for number in range(len(encoded.items)))
+        items = tuple(_with_seed(item, seed, *place) for item, place in zip(encoded.items, places, strict=True))
         return replace(encoded, items=items)
 
 

@@ -126,8 +126,9 @@ class TextGeneration(GenerationTask):
                 ids = self._fit(tokens.ids, limit, params, own)
                 cut = tokens.truncated or len(ids) < len(tokens.ids)
                 item = self._item(ids, params, own, prompt, truncated=cut)
-                own_seed = "seed" in options.row_options and rows[index].get("seed") is not None
-                encoded[index] = replace(item, own_seed=own_seed)
+                if "seed" in options.row_options and rows[index].get("seed") is not None:
+                    item = replace(item, own_places=tuple((0, sample) for sample in range(len(item.items))))
+                encoded[index] = item
             except RowError as error:
                 encoded[index] = error
         return [each for each in encoded if each is not None]

@@ -131,7 +131,10 @@ def test_sampled_items_are_seeded_by_seed_position_and_sample_alone() -> None:
 def test_a_row_with_a_seed_of_its_own_is_the_same_everywhere() -> None:
     class Own(Generate):
         def encode(self, rows: Sequence[Any], options: Any = None) -> list[Any]:
-            return [replace(each, own_seed=True) for each in super().encode(rows, options)]
+            return [
+                replace(each, own_places=tuple((0, k) for k in range(len(each.items))))
+                for each in super().encode(rows, options)
+            ]
 
     def seeds(seed: int, positions: Sequence[int]) -> list[int]:
         engine = Recording()

@@ -270,7 +270,7 @@ def test_a_row_sets_what_the_job_lets_it_set() -> None:
     }
     nulls = {"prompt": "a", "max_new_tokens": None, "temperature": None, "stop": None, "seed": None}
     encoded = task.encode([own, nulls, {"prompt": "a"}])
-    assert [isinstance(each, Encoded) and each.own_seed for each in encoded] == [True, False, False]
+    assert [isinstance(each, Encoded) and each.own_places for each in encoded] == [((0, 0),), None, None]
     first, second, third = map(params_of, encoded)
     assert (first.max_new_tokens, first.temperature, first.seed, first.top_k) == (2, 1.5, 9, 4)
     assert first.top_p == 1.0, "the job does not let rows set it"

@@ -175,5 +175,7 @@ def _joined(asked: _Asked, parts: Sequence[Encoded | RowError], adapter: str | N
     carry = _Carry(
         asked, tuple((len(each.items), each.carry) for each in found), sum(item.num_tokens for item in items)
     )
-    own_seed = getattr(asked.body, "seed", None) is not None
-    return Encoded(items, carry, any(each.truncated for each in found), own_seed)
+    places = None
+    if getattr(asked.body, "seed", None) is not None:
+        places = tuple((place, sample) for place, each in enumerate(found) for sample in range(len(each.items)))
+    return Encoded(items, carry, any(each.truncated for each in found), places)

@@ -15,6 +15,7 @@ from hfray.inference.predictor import Predictor
 from hfray.tasks import TASKS
 from hfray.tasks.base import ModelInfo, Processor
 from hfray.tasks.openai.batch import BatchRequests, url_of
+from hfray.types import Encoded
 from tests.models.support import letter_tokenizer, loaded
 from tests.tasks.generation_support import tokenizer_of
 from tests.tasks.openai.support import check_body
@@ -63,6 +64,8 @@ def test_a_seed_is_a_requests_own_wherever_its_line_is() -> None:
     assert len({json.dumps(each["choices"]) for each in (first, other, drawn)}) == 3
     contents = [choice["message"]["content"] for choice in first["choices"]]
     assert contents[0] != contents[1]
+    prompts = requests(input="prompt").encode([row(TEXT, prompt=["a", "b"], temperature=1.5, n=2, seed=5)])
+    assert [each.own_places for each in prompts if isinstance(each, Encoded)] == [((0, 0), (0, 1), (1, 0), (1, 1))]
 
 
 def test_chats() -> None:
