@@ -8,7 +8,8 @@ Section `engines`, tokens per second of the same random Llama over the same requ
     generate_batch  Transformers' own continuous batching, each request with its own length
 
 Every request generates exactly as many tokens as its line in the Azure trace says, scaled down; tokens that a static
-batch generates beyond a request's length do not count. Sides run in turn, on the same cores, in one process.
+batch generates beyond a request's length do not count. Sides run in turn, on the same cores, in one process, each in a
+thread that ends with it (the reason is in hfray/engines/threads.py).
 
 Sections `decode` and `late` are in generate_steps.py, `served` (endpoints, against `transformers serve`) and `bound`
 (of its requests) in generate_served.py, `seq2seq` in generate_seq2seq.py, `linear` in generate_linear.py.
@@ -50,6 +51,7 @@ from benchmarks.generate_served import bound, served
 from benchmarks.generate_steps import decode, late
 from benchmarks.measure import ROUNDS, headline, ratio, table
 from hfray.engines.continuous.engine import ContinuousEngine
+from hfray.engines.threads import in_brief_thread
 
 STATIC_BATCH = 8
 ONE_BY_ONE_SHARE = 4  # of the requests a quarter: it is slow, and its rate does not depend on how many they are
@@ -122,18 +124,22 @@ def engines(shapes: Sequence[str], count: int, dtypes: Sequence[str], folder: Pa
     rows = []
     for shape in shapes:
         for dtype in dtypes:
-            model = in_four_bits(shape, folder) if dtype == "nf4" else llama(shape, getattr(torch, dtype))
+            model = in_brief_thread(_model, shape, dtype, folder)
             rates: dict[str, list[float]] = {name: [] for name in SIDES}
             for number in range(ROUNDS):
                 asked = requests(count, skip=number * count)
                 for name, side in SIDES.items():
-                    rates[name].append(side(model, asked))
+                    rates[name].append(in_brief_thread(side, model, asked))
             ours = rates["continuous"]
             for name, found in rates.items():
                 times = "" if name == "continuous" else f"{ratio(ours, found):.1f}x"
                 rows.append([f"{shape}, {dtype}: {name}", f"{statistics.median(found):.0f}", times])
     title = f"{count} requests of the trace, lengths / {SCALE}"
     table(title, ["side", "tokens/s", "continuous is faster by"], rows)
+
+
+def _model(shape: str, dtype: str, folder: Path) -> Any:
+    return in_four_bits(shape, folder) if dtype == "nf4" else llama(shape, getattr(torch, dtype))
 
 
 def main() -> None:

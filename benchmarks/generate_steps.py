@@ -17,6 +17,7 @@ import torch
 from benchmarks.generate_models import Request, item_of, llama, tokens_of
 from benchmarks.measure import ROUNDS, table
 from hfray.engines.continuous.engine import BLOCK_TOKENS, ContinuousEngine
+from hfray.engines.threads import in_brief_thread
 
 PROMPT, FEW, MANY = 32, 8, 72
 LATE_PROMPTS = (64, 200, 400)
@@ -29,13 +30,15 @@ def decode(shapes: Sequence[str], dtypes: Sequence[torch.dtype], batches: Sequen
     are on average."""
     rows, profiles = [], []
     for shape, dtype in itertools.product(shapes, dtypes):
-        model = llama(shape, dtype)
+        model = in_brief_thread(llama, shape, dtype)
         label = f"{shape}, {str(dtype).removeprefix('torch.')}"
         for size in batches:
             found = []
             for _ in range(ROUNDS):
-                products_s = linear_s(model, size, dtype)
-                found.append((_step_s(model, size), products_s, products_s + _attended_s(model, size, dtype)))
+                products_s = in_brief_thread(linear_s, model, size, dtype)
+                found.append(
+                    (_step_s(model, size), products_s, products_s + in_brief_thread(_attended_s, model, size, dtype))
+                )
             step_s = statistics.median(each for each, *_ in found)
             shares = (statistics.median(each[place] / each[0] for each in found) for place in (1, 2))
             cells = [f"{100 * share:.0f} %" for share in shares]
@@ -121,7 +124,7 @@ def _profile(model: Any, size: int) -> list[str]:
 
 def late(shape: str, dtype: torch.dtype) -> None:
     """Time to the first token of a request that arrives while others decode."""
-    model = llama(shape, dtype)
+    model = in_brief_thread(llama, shape, dtype)
     rows = []
     with _engine(model, max_running=2 * LOAD) as engine:
         for length in LATE_PROMPTS:
@@ -174,7 +177,7 @@ def _request(seed: int, length: int, new: int) -> Request:
 @contextlib.contextmanager
 def _engine(model: Any, **settings: Any) -> Iterator[ContinuousEngine]:
     loaded: Any = SimpleNamespace(model=model, device=torch.device("cpu"), adapters=None)
-    engine = ContinuousEngine(loaded, **settings)
+    engine = in_brief_thread(ContinuousEngine, loaded, **settings)
     try:
         yield engine
     finally:

@@ -16,6 +16,7 @@ import torch
 
 from benchmarks.texts import DATA
 from hfray.engines.batch import BatchEngine
+from hfray.engines.threads import in_brief_thread
 from hfray.inference.predictor import Predictor
 from hfray.models.load import load_model
 from hfray.spec.sections import ModelSpec
@@ -27,7 +28,7 @@ NUM_WARM, NUM_ASKED = 50, 500
 def main(path: str) -> None:
     torch.set_num_threads(2)
     task = TASKS["text-classification"]
-    model = load_model(ModelSpec(path=path, dtype="float32"), task)
+    model = in_brief_thread(load_model, ModelSpec(path=path, dtype="float32"), task)
     with (DATA / "banking77" / "test.csv").open() as file:
         texts = [row["text"] for row, _ in zip(csv.DictReader(file), range(NUM_WARM + NUM_ASKED), strict=False)]
     took: list[float] = []

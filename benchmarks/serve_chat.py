@@ -174,13 +174,14 @@ def main(path: str, number: str) -> None:
     import torch
 
     from hfray.engines.continuous.engine import ContinuousEngine
+    from hfray.engines.threads import in_brief_thread
     from hfray.models.load import load_model
     from hfray.spec.sections import ModelSpec
     from hfray.tasks import TASKS
 
     torch.set_num_threads(2)
-    model = load_model(ModelSpec(path=path), TASKS["text-generation"])
-    engine = ContinuousEngine(model, max_running=STREAMS)
+    model = in_brief_thread(load_model, ModelSpec(path=path), TASKS["text-generation"])
+    engine = in_brief_thread(ContinuousEngine, model, max_running=STREAMS)
     asked = _of_round(int(number), NUM_ALONE)
     items = [item_of(each) for each in asked]
     engine.run([item_of(each) for each in requests(STREAMS, skip=ROUNDS * NUM_DISTINCT)])

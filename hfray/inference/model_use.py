@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hfray.engines.base import Engine
+from hfray.engines.threads import in_brief_thread
 from hfray.inference.engines import ModelUse, choose_engine, make_engine
 from hfray.models.info import check_model, model_info
-from hfray.models.load import load_model, load_processor, resolve_adapters
+from hfray.models.load import LoadedModel, load_model, load_processor, resolve_adapters
 from hfray.models.lora_weights import check_lora
 from hfray.models.resolve import config_of, resolve_model
 from hfray.models.source import ModelSource
@@ -98,10 +99,14 @@ def load_use(
         info = model_info(source, config_of(source, adapter), tokenizer=processor.tokenizer, labels=checked.labels)
         fake = FakeEngine(num_labels=len(info.labels), seconds_per_item=checked.engine.seconds_per_item)
         return ReadyModel(fake, processor, info, {})
-    model = load_model(
-        checked.model, task_class, labels=checked.labels, source=source, adapter=adapter, adapters=checked.adapters
-    )
-    engine = make_engine(checked.engine, model, device_share=device_share, online=online)
+
+    def start() -> tuple[LoadedModel, Engine]:
+        model = load_model(
+            checked.model, task_class, labels=checked.labels, source=source, adapter=adapter, adapters=checked.adapters
+        )
+        return model, make_engine(checked.engine, model, device_share=device_share, online=online)
+
+    model, engine = in_brief_thread(start)
     facts = model.facts.as_dict()
     loaded(facts)
     return ReadyModel(engine, model.processor, model.info, facts)

@@ -1,0 +1,101 @@
+"""Torch's helper threads end with whoever called it before the engine."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from hfray.engines.threads import in_brief_thread
+from hfray.inference.model_use import check_use, load_use
+from hfray.spec.sections import ContinuousEngineSpec, ModelSpec
+from hfray.tasks import TASKS
+from hfray.types import Generated, GenerationParams, Item
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/task").exists() or (os.cpu_count() or 1) < 2, reason="counts the threads of two cores on Linux"
+)
+BIG = 512
+
+
+def num_helpers() -> int:
+    """Threads that Python did not start."""
+    ours = {str(thread.native_id) for thread in threading.enumerate()}
+    return len({each.name for each in Path("/proc/self/task").iterdir()} - ours)
+
+
+def settled(wanted: int) -> int:
+    """How many helpers there are once the wanted number is reached, or after ten seconds."""
+    deadline = time.monotonic() + 10
+    while (found := num_helpers()) != wanted and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return found
+
+
+def multiply() -> Any:
+    torch.set_num_threads(2)
+    return torch.ones(BIG, BIG) @ torch.ones(BIG, BIG)
+
+
+def in_new_thread(run: Callable[[], Any]) -> Any:
+    """In a thread that stays, with no helpers yet: whatever else the tests' own thread has."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(run).result()
+
+
+def test_helpers_end_with_their_thread() -> None:
+    def count() -> None:
+        in_brief_thread(multiply)  # what the first one of a process starts for good is not what is counted
+        before = num_helpers()
+        in_brief_thread(multiply)
+        assert settled(before) == before
+        multiply()
+        assert settled(before + 1) == before + 1  # so that the count does see them
+
+    in_new_thread(count)
+
+
+def test_what_it_returns_and_raises() -> None:
+    assert in_brief_thread(divmod, 7, 4) == (1, 3)
+    with pytest.raises(ZeroDivisionError):
+        in_brief_thread(divmod, 7, 0)
+
+
+def test_only_the_engine_keeps_helpers(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models
+
+    words = Tokenizer(models.WordLevel({f"w{number}": number for number in range(BIG)}, unk_token="w0"))
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(tmp_path)
+    config = transformers.LlamaConfig(
+        hidden_size=BIG, intermediate_size=BIG, num_hidden_layers=1, num_attention_heads=4, vocab_size=BIG
+    )
+    in_new_thread(lambda: transformers.LlamaForCausalLM(config).save_pretrained(tmp_path))
+    task = TASKS["text-generation"]
+    use: Any = SimpleNamespace(
+        model=ModelSpec(path=str(tmp_path)),
+        task=task.Options(name="text-generation"),
+        engine=ContinuousEngineSpec(name="continuous", cache_gb=0.1),
+    )
+    item = Item("causal", {"input_ids": torch.arange(100).numpy()}, Generated(), GenerationParams(max_new_tokens=2))
+
+    def count() -> None:
+        torch.set_num_threads(2)
+        before = num_helpers()
+        engine = load_use(check_use(use)[0]).engine
+        try:
+            assert settled(before) == before
+            engine.run([item])
+            assert settled(before + 1) == before + 1
+        finally:
+            engine.close()
+
+    in_new_thread(count)
