@@ -16,8 +16,8 @@ from hfray.serving.front import Front, is_generating, with_seed
 from hfray.serving.guard import Guard
 from hfray.serving.hf.call import BODIES_WITH_IMAGES, Call, Limits
 from hfray.serving.hf.events import EventStream
-from hfray.serving.hf.protocol import parse, parse_image, render
-from hfray.serving.json_body import read_json
+from hfray.serving.hf.protocol import is_image, parse, parse_image, render
+from hfray.serving.json_body import parse_json, read_json
 from hfray.serving.keys import KeyRing
 from hfray.serving.lane import Lane
 from hfray.serving.messages import Ask, Piece
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Scope
 
-_IMAGE_TYPES = ("image/", "application/octet-stream")
 PAGE_BYTES = 64 << 10
 Handler = Callable[[Front, "Request"], Coroutine[Any, Any, "Response"]]
 
@@ -189,10 +188,11 @@ async def _hf(front: Front, request: Request) -> Response:
     lane, adapter = front.lane(request, request.path_params["name"])
     card, limits = lane.card, Limits.of(lane.card.limits)
     own = card.options
-    if request.headers.get("content-type", "").startswith(_IMAGE_TYPES):
-        call = parse_image(card.task, await request.body(), limits)
+    body = await request.body()
+    if is_image(card.task, request.headers.get("content-type", ""), body):
+        call = parse_image(card.task, body, limits)
     else:
-        call = parse(card.task, await read_json(request), limits, own)
+        call = parse(card.task, parse_json(body), limits, own)
     if call.adapter is not None:
         if call.adapter not in card.adapters:
             raise RequestError("the model has no such adapter", status=404, param="parameters.adapter_id")

@@ -48,9 +48,9 @@ def zoo(folder: Path) -> dict[str, tuple[Replica, Card]]:
         path, {"name": "text-generation", "max_new_tokens": NUM_TOKENS}, limits=LIMITS
     )
     models["perplexity"] = replica_of(path, "perplexity", limits=LIMITS)
-    for task in ("summarization", "text2text-generation"):
+    for task, own in (("summarization", {}), ("text2text-generation", {}), ("translation", {"prefix": "say: "})):
         path = _seq2seq(folder / task)
-        models[task] = replica_of(path, {"name": task, "max_new_tokens": NUM_TOKENS}, limits=LIMITS)
+        models[task] = replica_of(path, {"name": task, "max_new_tokens": NUM_TOKENS, **own}, limits=LIMITS)
     models["image-classification"] = replica_of(_vit(folder / "vit"), "image-classification", limits=LIMITS)
     models["zero-shot-image-classification"] = replica_of(
         _clip(folder / "clip"), "zero-shot-image-classification", limits=LIMITS

@@ -21,6 +21,8 @@ from hfray.tasks.images import FORMATS
 
 _DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]{1,64})?((?:;[a-z0-9=._-]{1,64}){0,4}?);base64,", re.IGNORECASE)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{1,31}:", re.IGNORECASE)
+_BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+"""Of files in one of `FORMATS`; no JSON begins like one of them."""
 _SPACES = str.maketrans("", "", " \t\r\n")
 
 
@@ -62,6 +64,10 @@ def image_bytes(text: str, limits: Limits, where: str) -> bytes:
     except (binascii.Error, ValueError):
         raise wrong(where, "is not base64; paths and addresses are not opened, send the image itself") from None
     return data
+
+
+def begins_like_image(data: bytes) -> bool:
+    return data.startswith(_BEGINNINGS)
 
 
 def check_image(data: bytes, limits: Limits, where: str = "") -> bytes:

@@ -16,11 +16,12 @@ from hfray.serving.hf.call import Call, Limits
 from hfray.serving.hf.checks import check_body, wrong
 from hfray.serving.hf.fields import BadParameter, Body, Parameters, refusal, validated
 from hfray.serving.hf.forms import FORMS
-from hfray.serving.hf.images import check_image
+from hfray.serving.hf.images import begins_like_image, check_image
 from hfray.tasks import TASKS
 from hfray.tasks.generation_options import most_new_tokens
 from hfray.types import Result, Row
 
+_IMAGE_TYPES = ("image/", "application/octet-stream")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _LISTS = {"sentence-similarity": ("text_pair", "inputs.sentences"), "text-ranking": ("text", "texts")}
 """Where one row holds the texts that are model inputs each, and their field."""
@@ -55,8 +56,14 @@ def parse(task: str, body: Any, limits: Limits, own: Mapping[str, Any] = _NOTHIN
     return Call(task, tuple(rows), changes, many, parsed.is_stream, adapter, parameters.form())
 
 
+def is_image(task: str, media_type: str, data: bytes) -> bool:
+    """Whether a body is an image itself. InferenceClient calls an image in memory JSON, and `requests` sends bytes
+    without a media type; both are read by what they begin with."""
+    return media_type.startswith(_IMAGE_TYPES) or (FORMS[task].takes_image and begins_like_image(data))
+
+
 def parse_image(task: str, data: bytes, limits: Limits) -> Call:
-    """An image/* body, without parameters, as a call. Raises RequestError, also for a task without images."""
+    """A body that is an image, without parameters, as a call. Raises RequestError, also for a task without images."""
     if not FORMS[task].takes_image:
         raise RequestError(f"{task} takes no images; send JSON", status=415)
     return Call(task, ({"image": check_image(data, limits)},), {}, many=False)
