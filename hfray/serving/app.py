@@ -5,6 +5,7 @@ Ray Serve looks at the annotation of a builder's argument, which must be the cla
 the evaluation of annotations.
 """
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from hfray.serving.calls import DEPLOYMENT
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from ray.serve import Application
 
 GATEWAY = "gateway"
+REPORTS_EVERY_S = 1.0
+"""How often replicas tell the controller of their requests. Ray Serve's own 10 s would come on top of every delay."""
 QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 """Ray Serve would write a line for every call."""
 
@@ -51,16 +54,20 @@ def model(args: EndpointSpec) -> "Application":
     if replicas.min == replicas.max:
         options["num_replicas"] = replicas.max
     else:
-        options["autoscaling_config"] = AutoscalingConfig(
-            min_replicas=replicas.min,
-            initial_replicas=replicas.min,
-            max_replicas=replicas.max,
-            target_ongoing_requests=replicas.target_ongoing_requests,
-            upscale_delay_s=replicas.upscale_delay_s,
-            downscale_delay_s=replicas.downscale_delay_s,
-            look_back_period_s=max(2.0, replicas.upscale_delay_s),
-            policy={"policy_function": "hfray.serving.scaling:requests_per_replica"},
-        )
+        with warnings.catch_warnings():
+            # Of metrics_interval_s; the environment variables that are to take its place are not read yet.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            options["autoscaling_config"] = AutoscalingConfig(
+                min_replicas=replicas.min,
+                initial_replicas=replicas.min,
+                max_replicas=replicas.max,
+                target_ongoing_requests=replicas.target_ongoing_requests,
+                upscale_delay_s=replicas.upscale_delay_s,
+                downscale_delay_s=replicas.downscale_delay_s,
+                metrics_interval_s=REPORTS_EVERY_S,
+                look_back_period_s=max(2 * REPORTS_EVERY_S, replicas.upscale_delay_s),
+                policy={"policy_function": "hfray.serving.scaling:requests_per_replica"},
+            )
     return serve.deployment(Model).options(**options).bind(checked, spec)
 
 

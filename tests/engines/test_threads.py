@@ -27,16 +27,16 @@ pytestmark = pytest.mark.skipif(
 BIG = 512
 
 
-def num_helpers() -> int:
+def helpers() -> set[str]:
     """Threads that Python did not start."""
     ours = {str(thread.native_id) for thread in threading.enumerate()}
-    return len({each.name for each in Path("/proc/self/task").iterdir()} - ours)
+    return {each.name for each in Path("/proc/self/task").iterdir()} - ours
 
 
-def settled(wanted: int) -> int:
-    """How many helpers there are once the wanted number is reached, or after ten seconds."""
+def num_new(before: set[str], wanted: int) -> int:
+    """How many helpers came since, once that is the wanted number, or after ten seconds."""
     deadline = time.monotonic() + 10
-    while (found := num_helpers()) != wanted and time.monotonic() < deadline:
+    while (found := len(helpers() - before)) != wanted and time.monotonic() < deadline:
         time.sleep(0.01)
     return found
 
@@ -55,11 +55,11 @@ def in_new_thread(run: Callable[[], Any]) -> Any:
 def test_helpers_end_with_their_thread() -> None:
     def count() -> None:
         in_brief_thread(multiply)  # what the first one of a process starts for good is not what is counted
-        before = num_helpers()
+        before = helpers()
         in_brief_thread(multiply)
-        assert settled(before) == before
+        assert num_new(before, 0) == 0
         multiply()
-        assert settled(before + 1) == before + 1  # so that the count does see them
+        assert num_new(before, 1) == 1  # so that the count does see them
 
     in_new_thread(count)
 
@@ -89,12 +89,12 @@ def test_only_the_engine_keeps_helpers(tmp_path: Path) -> None:
 
     def count() -> None:
         torch.set_num_threads(2)
-        before = num_helpers()
+        before = helpers()
         engine = load_use(check_use(use)[0]).engine
         try:
-            assert settled(before) == before
+            assert num_new(before, 0) == 0
             engine.run([item])
-            assert settled(before + 1) == before + 1
+            assert num_new(before, 1) == 1
         finally:
             engine.close()
 
