@@ -9,14 +9,15 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from hfray.serving.calls import DEPLOYMENT
-from hfray.spec.endpoint import EndpointSpec, GatewaySpec
+from hfray.spec.endpoint import AutoscalingSpec, EndpointSpec, GatewaySpec
 
 if TYPE_CHECKING:
     from ray.serve import Application
+    from ray.serve.config import AutoscalingConfig
 
 GATEWAY = "gateway"
 REPORTS_EVERY_S = 1.0
-"""How often replicas tell the controller of their requests. Ray Serve's own 10 s would come on top of every delay."""
+"""How often replicas tell the controller of their requests. Ray Serve's own 10 s would come on top of the delays."""
 QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 """Ray Serve would write a line for every call."""
 
@@ -25,7 +26,6 @@ def model(args: EndpointSpec) -> "Application":
     """One model. Raises SpecError for a model that cannot do the task; hub revisions are pinned here, so that all
     replicas have the same weights."""
     from ray import serve
-    from ray.serve.config import AutoscalingConfig
 
     from hfray.inference.model_use import check_use
     from hfray.serving.cards import card_of, with_folder
@@ -54,21 +54,27 @@ def model(args: EndpointSpec) -> "Application":
     if replicas.min == replicas.max:
         options["num_replicas"] = replicas.max
     else:
-        with warnings.catch_warnings():
-            # Of metrics_interval_s; the environment variables that are to take its place are not read yet.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            options["autoscaling_config"] = AutoscalingConfig(
-                min_replicas=replicas.min,
-                initial_replicas=replicas.min,
-                max_replicas=replicas.max,
-                target_ongoing_requests=replicas.target_ongoing_requests,
-                upscale_delay_s=replicas.upscale_delay_s,
-                downscale_delay_s=replicas.downscale_delay_s,
-                metrics_interval_s=REPORTS_EVERY_S,
-                look_back_period_s=max(2 * REPORTS_EVERY_S, replicas.upscale_delay_s),
-                policy={"policy_function": "hfray.serving.scaling:requests_per_replica"},
-            )
+        options["autoscaling_config"] = _autoscaling(replicas)
     return serve.deployment(Model).options(**options).bind(checked, spec)
+
+
+def _autoscaling(replicas: AutoscalingSpec) -> "AutoscalingConfig":
+    from ray.serve.config import AutoscalingConfig
+
+    with warnings.catch_warnings():
+        # Of metrics_interval_s; the environment variables that are to take its place are not read yet.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return AutoscalingConfig(
+            min_replicas=replicas.min,
+            initial_replicas=replicas.min,
+            max_replicas=replicas.max,
+            target_ongoing_requests=replicas.target_ongoing_requests,
+            upscale_delay_s=replicas.upscale_delay_s,
+            downscale_delay_s=replicas.downscale_delay_s,
+            metrics_interval_s=REPORTS_EVERY_S,
+            look_back_period_s=max(2 * REPORTS_EVERY_S, replicas.upscale_delay_s),
+            policy={"policy_function": "hfray.serving.scaling:requests_per_replica"},
+        )
 
 
 def gateway(args: GatewaySpec) -> "Application":

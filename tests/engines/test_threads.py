@@ -8,18 +8,17 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-import transformers
 
 from hfray.engines.threads import in_brief_thread
 from hfray.inference.model_use import check_use, load_use
-from hfray.spec.sections import ContinuousEngineSpec, ModelSpec
-from hfray.tasks import TASKS
+from hfray.spec.endpoint import EndpointSpec
 from hfray.types import Generated, GenerationParams, Item
+from tests.models.support import save_decoder
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/task").exists() or (os.cpu_count() or 1) < 2, reason="counts the threads of two cores on Linux"
@@ -71,21 +70,14 @@ def test_what_it_returns_and_raises() -> None:
 
 
 def test_only_the_engine_keeps_helpers(tmp_path: Path) -> None:
-    from tokenizers import Tokenizer, models
-
-    words = Tokenizer(models.WordLevel({f"w{number}": number for number in range(BIG)}, unk_token="w0"))
-    transformers.PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(tmp_path)
-    config = transformers.LlamaConfig(
-        hidden_size=BIG, intermediate_size=BIG, num_hidden_layers=1, num_attention_heads=4, vocab_size=BIG
-    )
-    in_new_thread(lambda: transformers.LlamaForCausalLM(config).save_pretrained(tmp_path))
-    task = TASKS["text-generation"]
-    use: Any = SimpleNamespace(
-        model=ModelSpec(path=str(tmp_path)),
-        task=task.Options(name="text-generation"),
-        engine=ContinuousEngineSpec(name="continuous", cache_gb=0.1),
-    )
-    item = Item("causal", {"input_ids": torch.arange(100).numpy()}, Generated(), GenerationParams(max_new_tokens=2))
+    save_decoder(tmp_path, hidden_size=BIG, intermediate_size=BIG)  # of any less, one thread would do all
+    spec = {
+        "model": {"path": str(tmp_path)},
+        "task": "text-generation",
+        "engine": {"name": "continuous", "cache_gb": 0.1},
+    }
+    use = EndpointSpec.model_validate(spec)
+    item = Item("causal", {"input_ids": np.arange(4, 54).repeat(2)}, Generated(), GenerationParams(max_new_tokens=2))
 
     def count() -> None:
         torch.set_num_threads(2)

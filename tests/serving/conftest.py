@@ -19,3 +19,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
     with open_site(tmp_path_factory.mktemp("site")) as found:
         yield found
+
+
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' own setting keeps all of huggingface_hub from the network, its client for inference included."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)

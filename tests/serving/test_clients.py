@@ -18,7 +18,7 @@ from PIL import Image
 from tests.models.support import CHAT_TEMPLATE, save_decoder, save_model
 from tests.serving.office import front_of, replica_of, served
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("online")]
 
 
 @pytest.fixture(scope="module")
@@ -152,12 +152,6 @@ def test_a_bad_chat_is_refused_with_the_field(
 
 
 # -- huggingface_hub
-
-
-@pytest.fixture(autouse=True)
-def online(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests' own setting keeps all of huggingface_hub from the network, this client included."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 
 
 def test_inference_client_classifies(url: str) -> None:

@@ -19,15 +19,9 @@ from tests.serving.hf.support import is_published, violations
 from tests.serving.hf.test_schemas import LISTED
 from tests.serving.site import Site
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("online")]
 
 TEXT = "ann met bob in the park"
-
-
-@pytest.fixture(autouse=True)
-def online(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests' own setting keeps all of huggingface_hub from the network, this client included."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 
 
 def client(site: Site, task: str) -> InferenceClient:
@@ -90,12 +84,12 @@ def test_similar_sentences(site: Site) -> None:
 
 def test_written_texts(site: Site) -> None:
     """What the client reads is what a plain request gets."""
-    settings: Any = {"min_new_tokens": 6}
+    settings: Any = {"do_sample": True, "seed": 3}
     body = {"inputs": TEXT, "parameters": {"generate_parameters": settings}}
     summary = client(site, "summarization").summarization(TEXT, generate_parameters=settings).summary_text
-    assert asked(site, "summarization", body)[0]["summary_text"] == summary
+    assert asked(site, "summarization", body)[0]["summary_text"] == summary != ""
     translation = client(site, "translation").translation(TEXT, generate_parameters=settings).translation_text
-    assert asked(site, "translation", body)[0]["translation_text"] == translation
+    assert asked(site, "translation", body)[0]["translation_text"] == translation != ""
 
 
 @pytest.mark.parametrize("kind", FORMATS)
