@@ -35,20 +35,25 @@ def route_of(scope: Mapping[str, Any]) -> str:
     return f"/{first}" if not first or _PLAIN.fullmatch(first) else "/?"
 
 
+def trace_id(traceparent: str | None) -> str | None:
+    """Of the trace that the systems around know a request by; None where its client said none."""
+    return traceparent.split("-")[1] if traceparent else None
+
+
 def write(scope: Mapping[str, Any], *, status: int, ms: float, in_bytes: int, out_bytes: int, cut: bool) -> None:
     """One line. `scope["state"]` may hold request_id, traceparent, key (an entry of the ring), model and counts.
 
     cut: the connection ended before the answer did. Raises nothing: a log that fails must not fail the request.
     """
     state = scope["state"]
-    key, trace = state.get("key"), state.get("traceparent")
+    key = state.get("key")
     line = {
         "method": scope["method"],
         "route": route_of(scope),
         "status": status,
         "ms": round(ms, 1),
         "request_id": state["request_id"],
-        "trace_id": trace.split("-")[1] if trace else None,
+        "trace_id": trace_id(state.get("traceparent")),
         "key": None if key is None else key.id,
         "model": state.get("model"),
         "in_bytes": in_bytes,

@@ -104,6 +104,7 @@ def gateway(args: GatewaySpec) -> "Application":
             "logging_config": QUIET,
             "ray_actor_options": {"num_cpus": 0},
             "max_ongoing_requests": 1000,
+            "max_queued_requests": 1000,
         }
         book = serve.deployment(QuotaBook).options(**once).bind()
     return serve.deployment(Gateway).options(**options).bind(args, book)

@@ -21,6 +21,7 @@ from hfray.serving.messages import Card
 
 REFRESH_S = 1.0
 _GONE = ("DELETING", "NOT_STARTED")
+_FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 log = logging.getLogger("hfray.serving")
 
 
@@ -40,6 +41,7 @@ class Directory:
         self.known = False
         """Whether Serve has been asked once."""
         self._unknown: set[str] = set()
+        self._failed: set[str] = set()
         self._leaving: list[tuple[str, Lane]] = []
         self._calls_to = calls_to
         self._details = details or serve_details
@@ -61,8 +63,12 @@ class Directory:
             lane.end(error)
 
     def unready(self) -> list[str]:
-        """Models without a replica that answers, those apart that start at the first request."""
-        waits = [name for name, lane in self.lanes.items() if lane.num_replicas == 0 and lane.card.min_replicas > 0]
+        """Models without a replica that answers, those apart that can be started by the first request."""
+        waits = [
+            name
+            for name, lane in self.lanes.items()
+            if lane.num_replicas == 0 and (lane.card.min_replicas > 0 or name in self._failed)
+        ]
         return waits + sorted(self._unknown)
 
     async def refresh(self) -> None:
@@ -71,6 +77,7 @@ class Directory:
         self.known = True
         seen: set[str] = set()
         unknown: set[str] = set()
+        self._failed = {name for name, app in details["applications"].items() if app["status"] in _FAILED}
         for name, app in details["applications"].items():
             if app["status"] in _GONE:
                 continue

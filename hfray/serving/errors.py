@@ -6,7 +6,11 @@ from hfray.errors import HfrayError, RowError
 from hfray.tasks.openai.responses import FAULTS
 
 _STATUS = {"Cancelled": 503, "UnknownAdapter": 404}
-_FOREIGN = "ModelFailure"
+_FOREIGN = {
+    "ModelFailure": "the model failed on this input",
+    "TokenizerFailure": "the tokenizer failed on this input",
+}
+"""Of errors whose message is a library's: it may quote the input or name a path."""
 
 
 class RequestError(HfrayError):
@@ -38,7 +42,6 @@ class RequestError(HfrayError):
 
 def as_request_error(error: RowError) -> RequestError:
     """A row that could not be answered, as the end of its request."""
-    # What a library raised may quote the input or name a path.
-    message = "the model failed on this input" if error.type == _FOREIGN else error.message
+    message = _FOREIGN.get(error.type, error.message)
     status = _STATUS.get(error.type, 500 if error.type in FAULTS else 422)
     return RequestError(message, status=status, type=error.type)

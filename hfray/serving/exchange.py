@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from hfray.serving.bodies import error_response
+from hfray.serving.held import HeldBytes
 
 CLIENT_LEFT = 499
 """As nginx logs it: nobody was there to take an answer."""
@@ -39,10 +40,17 @@ def default_error(path: str, status: int, headers: dict[str, str] | None = None)
 
 
 class Exchange:
-    """`receive` and `send` for the application, which count, refuse and hold. Close it with `finish`."""
+    """`receive` and `send` for the application, which count, refuse and hold. Close it with `finish` where the
+    application has ended well, and with `forget` in any case."""
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, *, headers: Iterable[tuple[bytes, bytes]] = ()
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        held: HeldBytes,
+        headers: Iterable[tuple[bytes, bytes]] = (),
     ) -> None:
         self.status = CLIENT_LEFT
         self.in_bytes = 0
@@ -50,6 +58,8 @@ class Exchange:
         self.started = False
         self.complete = False
         self.max_body_bytes = 0
+        self._held_bytes = held
+        self._num_held = 0
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -82,10 +92,15 @@ class Exchange:
             await self.refuse(self._error(408, "the body did not come in time; send it at once"))
             return {"type": "http.disconnect"}
         if message["type"] == "http.request":
-            self.in_bytes += len(message.get("body", b""))
+            num_bytes = len(message.get("body", b""))
+            self.in_bytes += num_bytes
             if self.in_bytes > self.max_body_bytes:
                 await self.refuse(self.too_large())
                 return {"type": "http.disconnect"}
+            if not self._held_bytes.take(num_bytes, self._num_held):
+                await self.refuse(self._error(503, "other requests' bodies fill the memory for them; try again later"))
+                return {"type": "http.disconnect"}
+            self._num_held += num_bytes
             if not message.get("more_body", False):
                 self._body_seen = self._body_read = True
         return message
@@ -131,6 +146,11 @@ class Exchange:
         if not self.started:
             await self._start(response.status_code, response.raw_headers)
             await self._pass({"type": "http.response.body", "body": bytes(response.body)})
+
+    def forget(self) -> None:
+        """The request is over, and nothing of its body is needed any more."""
+        self._held_bytes.give(self._num_held)
+        self._num_held = 0
 
     async def finish(self) -> None:
         """The application is done: what was held goes out, in a form of ours."""

@@ -86,7 +86,8 @@ class Front:
         if wait_s is None:
             return Toll(self, request, lane, estimate)
         if math.isinf(wait_s):
-            raise RequestError("the request is larger than the key's quota ever allows", status=429, type="Quota")
+            # Not 429, after which clients come again.
+            raise RequestError("the request is larger than the key's quota ever allows", status=422, type="Quota")
         raise RequestError("the key has used up its quota for now", status=429, type="Quota", retry_after_s=wait_s)
 
 

@@ -24,6 +24,7 @@ from hfray.serving import access_log
 from hfray.serving.bodies import error_response
 from hfray.serving.errors import RequestError
 from hfray.serving.exchange import Exchange, default_error
+from hfray.serving.held import HeldBytes
 from hfray.serving.keys import KeyRing
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/-/healthz"})
@@ -42,9 +43,9 @@ class Guard:
     """ASGI middleware. `scope["state"]` gets `request_id`, `traceparent` (or None) and `key` (the entry, or None).
 
     Handlers may add `model`, `num_rows`, `num_tokens`, `num_new_tokens` to the state, for the access log.
-    ring: None leaves everything open. max_body_bytes: the limit of one request, by its scope. doors: a path to the
-    application that has it and all below it, which no key is asked for: it has a login of its own. Nothing else is
-    reached through a door.
+    ring: None leaves everything open. max_body_bytes: the limit of one request, by its scope. held: the limit of all
+    together. doors: a path to the application that has it and all below it, which no key is asked for: it has a login of
+    its own. Nothing else is reached through a door.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Guard:
         *,
         open_paths: Collection[str] = OPEN_PATHS,
         max_body_bytes: Callable[[Scope], int] = lambda scope: TEXT_BODY_BYTES,
+        held: HeldBytes | None = None,
         body_timeout_s: float = BODY_TIMEOUT_S,
         doors: Mapping[str, ASGIApp] = MappingProxyType({}),
     ) -> None:
@@ -61,6 +63,7 @@ class Guard:
         self._ring = ring
         self._open_paths = frozenset(open_paths)
         self._max_body_bytes = max_body_bytes
+        self._held = held or HeldBytes()
         self._body_timeout_s = body_timeout_s
         self._doors = dict(doors)
 
@@ -81,6 +84,7 @@ class Guard:
             scope,
             receive,
             send,
+            held=self._held,
             headers=[
                 (b"x-request-id", state["request_id"].encode("ascii")),
                 (b"x-content-type-options", b"nosniff"),
@@ -93,6 +97,7 @@ class Guard:
             else:
                 await answer.refuse(refusal)
         finally:
+            answer.forget()
             access_log.write(
                 scope,
                 status=answer.status,

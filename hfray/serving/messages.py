@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from hfray.errors import RowError
 from hfray.spec.endpoint import LimitsSpec
@@ -13,6 +13,14 @@ from hfray.types import Result, Row
 
 Use = Literal["default", "chat"]
 """Which of a replica's predictors: the endpoint's task, or a language model's chats."""
+
+
+class Marks(TypedDict):
+    """The fields of an Ask that say whose it is."""
+
+    request_id: str
+    trace_id: str
+    salt: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +32,8 @@ class Ask:
     """Options of the task that the request sets over the endpoint's own."""
     use: Use = "default"
     request_id: str = ""
+    trace_id: str = ""
+    """Of the systems around, where the client said one (W3C Trace Context)."""
     salt: str = ""
     """Keeps what one key's requests left in a cache from other keys' requests."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from hfray.errors import RowError
 from hfray.serving.answering import DONE, event
 from hfray.serving.errors import as_request_error
-from hfray.serving.messages import Ask, Card, Piece, Reply
+from hfray.serving.messages import Ask, Card, Marks, Piece, Reply, Use
 from hfray.serving.openai_bodies import RerankBody, ServedChat, ServedCompletion, ServedEmbedding, changes_of, read_body
 from hfray.tasks.generation_options import most_new_tokens
 from hfray.tasks.openai.requests import EmbeddingBody, GeneratingBody
@@ -49,15 +49,15 @@ class Asked:
         return bool(getattr(self.body, "stream", False))
 
 
-def asked(route: str, body: Any, card: Card, adapter: str | None, request_id: str, salt: str) -> Asked:
-    """Raises RequestError."""
+def asked(route: str, body: Any, card: Card, adapter: str | None, marks: Marks) -> Asked:
+    """marks: the request's ids and salt, for its Ask. Raises RequestError."""
     found = read_body(body, ROUTES[route], card)
     rows = found.rows()
     if adapter is not None:
         rows = [{**row, "adapter": adapter} for row in rows]
     changes, copies = ({}, 1) if isinstance(found, EmbeddingBody | RerankBody) else changes_of(found, card)
-    use = "chat" if isinstance(found, ServedChat) else "default"
-    return Asked(found, Ask(tuple(rows), changes, use, request_id, salt), copies, card.options)  # type: ignore[arg-type]
+    use: Use = "chat" if isinstance(found, ServedChat) else "default"
+    return Asked(found, Ask(tuple(rows), changes, use, **marks), copies, card.options)
 
 
 def response(asked: Asked, reply: Reply) -> dict[str, Any]:

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from hfray.errors import RowError
 from hfray.serving import openai
+from hfray.serving.access_log import trace_id
 from hfray.serving.answering import DONE, answer, answer_bytes, answered, event, refusal, streamed
 from hfray.serving.errors import RequestError, as_request_error
 from hfray.serving.front import Front, is_generating, with_seed
 from hfray.serving.guard import Guard
+from hfray.serving.held import HeldBytes
 from hfray.serving.hf.call import BODIES_WITH_IMAGES, Call, Limits
 from hfray.serving.hf.events import EventStream
 from hfray.serving.hf.protocol import is_image, parse, parse_image, render
 from hfray.serving.json_body import parse_json, read_json
 from hfray.serving.keys import KeyRing
 from hfray.serving.lane import Lane
-from hfray.serving.messages import Ask, Piece
+from hfray.serving.messages import Ask, Marks, Piece
 from hfray.serving.openai_bodies import model_field
 from hfray.serving.openapi import Documents
 from hfray.tasks import TASKS
@@ -60,7 +62,7 @@ def make_app(front: Front, ring: KeyRing | None = None) -> ASGIApp:
         from hfray.serving.playground.door import PREFIX
 
         doors[PREFIX] = make_playground(front, app, limit, ring)
-    return Guard(app, ring, max_body_bytes=limit, doors=doors)
+    return Guard(app, ring, max_body_bytes=limit, held=HeldBytes(front.spec.max_held_bytes), doors=doors)
 
 
 def _bound(front: Front, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
@@ -91,7 +93,8 @@ def _bound(front: Front, handler: Handler) -> Callable[[Request], Awaitable[Resp
 
 
 def _max_body_bytes(front: Front, scope: Scope) -> int:
-    """The limit of the model that the path names; on OpenAI's routes the largest of all models."""
+    """The limit of the model that the path names; on OpenAI's routes the largest of all models, whose own counts once
+    the body has named it."""
     path = str(scope["path"])
     if path.startswith("/playground/"):
         return _playground_bytes(front, path)
@@ -122,7 +125,8 @@ async def _healthz(front: Front, request: Request) -> Response:
 async def _readyz(front: Front, request: Request) -> Response:
     if front.ready:
         return answer({"status": "ready"})
-    raise RequestError("not every model has a replica that answers", status=503, retry_after_s=1)
+    why = "this gateway is being replaced" if front.draining else "not every model has a replica that answers"
+    raise RequestError(why, status=503, retry_after_s=1)
 
 
 def _openapi(documents: Documents) -> Handler:
@@ -158,7 +162,10 @@ async def _openai(front: Front, request: Request) -> Response:
     body = await read_json(request)
     named = model_field(body)
     lane, adapter = front.lane(request, request.path_params.get("name", named))
-    asked = openai.asked(route, body, lane.card, adapter, request.scope["state"]["request_id"], _salt(request))
+    most = _body_bytes(lane, True)
+    if len(await request.body()) > most:
+        raise RequestError(f"the body is larger than {most:,} bytes; send fewer or smaller inputs", status=413)
+    asked = openai.asked(route, body, lane.card, adapter, _marks(request))
     toll = await front.admit(request, lane, asked.ask.rows, asked.num_new_tokens)
     if asked.streams:
         return await streamed(request, front, lane, asked.ask, toll, partial(openai.events, asked))
@@ -199,7 +206,7 @@ async def _hf(front: Front, request: Request) -> Response:
         adapter = call.adapter
     rows = call.rows if adapter is None else tuple({**row, "adapter": adapter} for row in call.rows)
     changes = with_seed(call.changes, own)
-    ask = Ask(rows, changes, "default", request.scope["state"]["request_id"], _salt(request))
+    ask = Ask(rows, changes, "default", **_marks(request))
     num_new_tokens = most_new_tokens({**own, **changes}, len(rows)) if is_generating(lane) else 0
     toll = await front.admit(request, lane, rows, num_new_tokens)
     if call.stream:
@@ -219,7 +226,13 @@ async def _hf_events(call: Call, pieces: AsyncIterator[list[Piece]]) -> AsyncIte
     yield DONE
 
 
-def _salt(request: Request) -> str:
-    """What keeps one key's texts out of another key's cache."""
-    key = request.scope["state"]["key"]
-    return "" if key is None else str(key.id)
+def _marks(request: Request) -> Marks:
+    """What a replica is told of who asks: the ids that its log names, and what keeps one key's texts out of another
+    key's cache."""
+    state = request.scope["state"]
+    key = state["key"]
+    return {
+        "request_id": state["request_id"],
+        "trace_id": trace_id(state["traceparent"]) or "",
+        "salt": "" if key is None else str(key.id),
+    }

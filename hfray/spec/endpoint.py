@@ -101,7 +101,8 @@ class EndpointSpec(Strict):
     health_period_s: float = Field(default=2.0, gt=0)
     """How often Ray asks a replica for its health."""
     health_timeout_s: float = Field(default=30.0, gt=0)
-    """How long the model may work at one step before its replica counts as stuck and is replaced."""
+    """How long the model may work at one step before its replica counts as stuck and is replaced. A third of it is
+    what the texts of a request may take to be encoded."""
     drain_s: float = Field(default=30.0, gt=0)
     """How long a replica that is being replaced may take to answer what it has."""
 
@@ -139,6 +140,8 @@ class GatewaySpec(Strict):
     playground: bool = False
     """Whether there is a page to try the models at /playground (extra `ui`); with keys it asks for one. Its sessions
     live in one gateway, so `replicas` must be 1."""
+    max_held_bytes: int = Field(default=64 << 20, ge=1 << 20)
+    """Bytes of all requests' bodies that one gateway holds at once; more are refused with 503."""
     drain_s: float = Field(default=30.0, gt=0)
     """How long a gateway that is being replaced may take to answer what it has."""
     metrics: bool = True

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from hfray.serving.app import model
-from hfray.spec.endpoint import EndpointSpec
+from hfray.serving.app import gateway, model
+from hfray.spec.endpoint import EndpointSpec, GatewaySpec
 from tests.models.support import save_model
 
 
@@ -36,6 +36,18 @@ def test_a_fixed_number_of_replicas(path: Path) -> None:
     assert config.autoscaling_config is None
     assert config.graceful_shutdown_timeout_s == 7
     assert config.max_surge_percent == 100, "a new replica answers before the old one goes"
+
+
+def test_every_queue_has_an_end(path: Path) -> None:
+    """Ray Serve's own queues have none by default (promise R12)."""
+    front = gateway(GatewaySpec(keys=str(path / "keys.yaml")))._bound_deployment
+    (quotas,) = (each._bound_deployment for each in front.init_args if hasattr(each, "_bound_deployment"))
+    found = [deployment_of(path), front, quotas]
+    assert [each.name for each in found] == ["model", "gateway", "quotas"]
+    for each in found:
+        config = each._deployment_config
+        assert 0 < config.max_ongoing_requests < 10_000, each.name
+        assert 0 < config.max_queued_requests < 10_000, each.name
 
 
 def test_a_range_of_replicas(path: Path) -> None:

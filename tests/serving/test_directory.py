@@ -110,6 +110,11 @@ def test_what_is_not_ready() -> None:
     assert serve.see(weather=building()).unready() == ["weather"], "it may become a model"
     assert serve.see(weather=app(running=0)).unready() == ["weather"]
     assert serve.see(weather=app(replace(CARD, min_replicas=0), running=0)).unready() == [], "it can be started"
+    for status in ("DEPLOY_FAILED", "UNHEALTHY"):
+        failed = app(replace(CARD, min_replicas=0), running=0, status=status)
+        assert serve.see(weather=failed).unready() == ["weather"], "it could not be started"
+        failed_update = app(replace(CARD, min_replicas=0), running=1, status=status)
+        assert serve.see(weather=failed_update).unready() == [], "the version before answers"
 
 
 def test_what_is_known_stays_while_the_controller_is_away() -> None:

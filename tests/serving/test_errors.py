@@ -27,4 +27,6 @@ def test_what_a_library_raised_is_not_told() -> None:
     raised = "the model failed on this input: RuntimeError: /some/path: 'secret'"
     error = as_request_error(RowError(raised, type="ModelFailure"))
     assert error.message == "the model failed on this input"
+    quoted = "the tokenizer failed: cannot encode 'secret'"
+    assert as_request_error(RowError(quoted, type="TokenizerFailure")).message == "the tokenizer failed on this input"
     assert as_request_error(RowError("the text is empty", type="EmptyText")).message == "the text is empty"

@@ -53,10 +53,13 @@ def test_tokens_are_counted_and_refused_when_they_are_used_up(client: httpx.Clie
     assert statuses[0] == 200
     assert statuses[-1] == 429
     assert 3 <= statuses.count(200) <= 8, "600 a minute, and 100 and a prompt each"
+    refused = client.post("/v1/completions", json=ask)
+    assert 1 <= int(refused.headers["retry-after"]) <= 60, "what is refused for now is worth another try"
 
 
 def test_a_request_without_a_length_sets_the_endpoints_own_aside(client: httpx.Client) -> None:
     several = {"model": "writer", "prompt": "once", "n": 5, "temperature": 1.0}
     refused = client.post("/v1/completions", json=several)
-    assert refused.status_code == 429, "five texts of 256 tokens are more than a minute allows"
+    assert refused.status_code == 422, "five texts of 256 tokens are more than a minute allows; coming again is no use"
     assert "ever allows" in refused.json()["error"]["message"]
+    assert "retry-after" not in refused.headers

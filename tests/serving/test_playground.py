@@ -94,6 +94,10 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             save_decoder(folder / "talker", max_length=2048),
             {"name": "text-generation", "max_new_tokens": 400, "min_new_tokens": 400},
         ),
+        "tagger": replica_of(
+            save_model(folder / "tagger", "AutoModelForTokenClassification", labels=("B-PER", "B-LOC")),
+            "token-classification",
+        ),
         "clip": replica_of(save_clip(folder / "clip"), "zero-shot-image-classification"),
     }
     with served(front_of(models, playground=True)) as address:
@@ -129,6 +133,20 @@ def test_classification_with_the_request_as_curl(reader: Reader) -> None:
     assert sum(scores) == pytest.approx(1, abs=0.01)
     assert f"{reader.url}/models/sentiment" in reader.curl()
     assert "${1+1} {{value}} <img src=x>" in reader.curl()  # as it was typed: nothing of it is run
+
+
+def test_entities_are_marked_in_their_text(reader: Reader) -> None:
+    reader.choose("tagger", "token-classification")
+    reader.fill("text", "so <b>warm</b> today")
+    reader.run()
+    marks = reader.until(lambda: reader.driver.find_elements("css selector", "#result mark"))
+    assert {mark.find_element("css selector", "sub").text for mark in marks} <= {"PER", "LOC"}
+    whole = reader.driver.execute_script(
+        """const text = document.querySelector("#result").cloneNode(true);
+        text.querySelectorAll("sub").forEach(each => each.remove());
+        return text.textContent.trim();"""
+    )
+    assert "so <b>warm</b> today" in whole, "all of the text, with what looks like a page as it was typed"
 
 
 def test_a_refusal_is_shown_in_the_words_of_the_api(reader: Reader) -> None:
