@@ -1,20 +1,21 @@
-"""Whether a model answers, truly: its thread is alive, its step is not stuck, its numbers are numbers. Knows an engine
-and a predictor; not Ray, not who asks.
+"""Whether a model answers, truly: its thread is alive, its step is not stuck, its numbers are numbers, and its inputs
+can be encoded. Knows an engine, a predictor and the thread that encodes; not Ray, not who asks.
 
-It is read beside the model's thread, never behind its queue: a forward pass that never ends must be noticed.
+It is read beside the threads that work, never behind their queues: what never ends must be noticed.
 """
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from hfray.engines.base import Engine
 from hfray.errors import EngineError, RowError
 from hfray.inference.predictor import Predictor
+from hfray.serving.coder import Coder
 from hfray.types import GenerationParams, Item
 
 NUM_BAD = 3
@@ -22,6 +23,9 @@ NUM_BAD = 3
 CANARY_TEXT = "hello, hello"
 """Two tokens at least: of one alone a language model has nothing to foresee."""
 _OWN_FAULTS = ("NonFiniteOutput", "ModelFailure")
+ENCODING_SHARE = 1 / 3
+"""Of the time after which a step counts as stuck: what the encoding of one call's inputs may take. A call that is too
+slow, then each of its requests alone, and the replica is still within that time."""
 
 
 class Health:
@@ -33,36 +37,36 @@ class Health:
         predictor: Predictor,
         *,
         stuck_s: float,
-        encoding_since: Callable[[], float | None] = lambda: None,
     ) -> None:
-        """stuck_s: how long one step may take, or the encoding of one call's texts. encoding_since: when that under way
-        began (`time.monotonic`). Raises EngineError where the task takes no short input."""
+        """stuck_s: how long one step may take. Raises EngineError where the task takes no short input."""
         self._engine = engine
         self._predictor = predictor
         self._stuck_s = stuck_s
-        self._encoding_since = encoding_since
         self._num_bad = 0
         self._canary = self._item()
+        self.coder = Coder(stuck_s * ENCODING_SHARE, probe=self._item)
+        """Encodes for all who ask the model."""
 
     def saw(self, results: Sequence[Any]) -> None:
-        """Told of every answer, so that a model that has begun to fail is asked."""
+        """Told of every answer, so that a model that has begun to fail is asked. Of a request's own faults, which never
+        reached the model, it takes no notice."""
         for result in results:
-            failed = isinstance(result, RowError) and result.type in _OWN_FAULTS
-            self._num_bad = self._num_bad + 1 if failed else 0
+            if not isinstance(result, RowError):
+                self._num_bad = 0
+            elif result.type in _OWN_FAULTS:
+                self._num_bad += 1
 
     def check(self) -> None:
-        """Raises EngineError for a model that is dead, stuck or answers nonsense. Takes up to `stuck_s`."""
+        """Raises EngineError for a model that is dead, stuck, answers nonsense or has no tokenizer any more. Takes up
+        to `stuck_s`."""
         if not self._engine.alive:
             raise EngineError("the model's thread has ended")
-        self._refuse_stuck(self._encoding_since(), "the tokenizer has worked at texts that came together")
+        self.coder.check()
         since = self._engine.stats.working_since
-        self._refuse_stuck(since, "the model has worked at one step")
+        if since is not None and (working_s := time.monotonic() - since) > self._stuck_s:
+            raise EngineError(f"the model has worked at one step for {working_s:.0f} s")
         if since is None or self._num_bad >= NUM_BAD:
             self.canary(self._stuck_s)
-
-    def _refuse_stuck(self, since: float | None, what: str) -> None:
-        if since is not None and (working_s := time.monotonic() - since) > self._stuck_s:
-            raise EngineError(f"{what} for {working_s:.0f} s")
 
     def canary(self, timeout_s: float) -> None:
         """Lets the model compute one short input. Raises EngineError where it fails, or does not come to it in time

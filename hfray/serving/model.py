@@ -19,6 +19,7 @@ from hfray.spec.endpoint import EndpointSpec
 
 LOAD_FRESH_S = 5.0
 EXIT_AFTER_S = 0.2
+"""For answers that are on their way."""
 log = logging.getLogger("hfray.serving")
 
 Load = tuple[str, int]
@@ -56,13 +57,14 @@ class Model:
 
     async def check_health(self) -> None:
         """A model that is lost takes its process along: Ray Serve then replaces it at once, while it would give one
-        that only reports it three more periods, and callers would wait for it."""
+        that only reports it three more periods, and callers would wait for it. The check gets no answer: Ray Serve
+        would wait a period after one before it asks again, and see only then that nobody is there."""
         try:
             await asyncio.get_running_loop().run_in_executor(None, self._replica.health.check)
         except Exception as error:
             log.error("the replica ends, for Ray Serve to start another: %s", error)
-            asyncio.get_running_loop().call_later(EXIT_AFTER_S, os._exit, 1)
-            raise
+            await asyncio.sleep(EXIT_AFTER_S)
+            os._exit(1)
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """What `scaling.requests_per_replica` reads."""

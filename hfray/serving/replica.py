@@ -21,6 +21,7 @@ from hfray.engines.base import Engine
 from hfray.errors import RowError, SpecError
 from hfray.inference.model_use import CheckedModel, load_use
 from hfray.inference.predictor import Predictor
+from hfray.serving.coder import TOO_SLOW
 from hfray.serving.health import Health
 from hfray.serving.messages import Ask, Piece, Reply, Use
 from hfray.serving.streams import stream_pieces
@@ -34,6 +35,7 @@ from hfray.types import Encoded, Result, Row
 
 STARTS_S = 600.0
 """How long the first input may take: kernels are compiled, pages are read."""
+_LOGGED = FAULTS - {"Cancelled"} | {TOO_SLOW}
 _log = logging.getLogger(__name__)
 
 
@@ -56,21 +58,14 @@ class Replica:
             )
             for use, options in uses_of(checked.task, has_chat=has_chat).items()
         }
-        # One thread: a tokenizer uses all cores it is given, and two at once would only share them.
-        self._coder = ThreadPoolExecutor(1, thread_name_prefix="hfray-coder")
         chat = self._predictors.get("chat")
         self._chats: ChatPrompts | None = None if chat is None else getattr(chat.task, "chats", None)
         self._templates = None if self._chats is None else TemplateProcess(self._chats.special_tokens)
         self._renderers = ThreadPoolExecutor(NUM_WORKERS, thread_name_prefix="hfray-templates")
         self.num_ongoing = 0
         """Requests that are being answered."""
-        self._encoding_since: float | None = None
-        self.health = Health(
-            ready.engine,
-            self._predictors["default"],
-            stuck_s=spec.health_timeout_s,
-            encoding_since=lambda: self._encoding_since,
-        )
+        self.health = Health(ready.engine, self._predictors["default"], stuck_s=spec.health_timeout_s)
+        self._coder = self.health.coder
         if spec.warm_up:
             self.health.canary(STARTS_S)
 
@@ -95,14 +90,16 @@ class Replica:
             predictor, options = self._settled(ask)
             salts = [ask.salt] * len(ask.rows)
             rows = await self._rendered(ask, options)
-            (encoded,) = await self._in_thread(_encode, predictor, rows, options, salts)
+            (encoded,) = await self._coder.run(_encode, predictor, rows, options, salts)
             if isinstance(encoded, RowError):
                 raise encoded
             async for pieces in stream_pieces(predictor.task, self.engine, encoded, lambda: self.num_ongoing):
                 yield pieces
+            self.health.saw((None,))
         except SpecError as error:
             raise _invalid(str(error)) from None
         except RowError as error:
+            self.health.saw((error,))
             _log_fault(ask, error)
             raise
         finally:
@@ -117,14 +114,18 @@ class Replica:
             predictor, options = self._settled(asks[numbers[0]])
             rendered = await asyncio.gather(*(self._rendered(asks[number], options) for number in numbers))
             rows = [row for each in rendered for row in each]
-            pending = await self._in_thread(predictor.submit, rows, positions, options, salts)
+            pending = await self._coder.run(predictor.submit, rows, positions, options, salts)
+            await asyncio.wrap_future(pending.future)  # one that is cancelled here takes its texts out of the engine
+            results: list[Result | RowError] = await self._coder.run(predictor.finish, pending)
         except (RowError, SpecError) as error:
             refused = error if isinstance(error, RowError) else _invalid(str(error))
+            if refused.type == TOO_SLOW and len(numbers) > 1:  # one of them may be to blame for it
+                await asyncio.gather(*(self._answer(asks, [number], replies) for number in numbers))
+                return
             for number in numbers:
+                _log_fault(asks[number], refused)
                 replies[number] = Reply((refused,) * len(asks[number].rows))
             return
-        await asyncio.wrap_future(pending.future)  # one that is cancelled here takes its texts out of the engine
-        results: list[Result | RowError] = await self._in_thread(predictor.finish, pending)
         self.health.saw(results)
         counts = pending.row_tokens()
         start = 0
@@ -173,19 +174,9 @@ class Replica:
         except RowError as error:
             return {**row, "messages": error}
 
-    async def _in_thread(self, function: Any, *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._coder, self._watched, function, *arguments)
-
-    def _watched(self, function: Any, *arguments: Any) -> Any:
-        self._encoding_since = time.monotonic()
-        try:
-            return function(*arguments)
-        finally:
-            self._encoding_since = None
-
     def close(self) -> None:
         self.engine.close()
-        self._coder.shutdown(wait=False, cancel_futures=True)
+        self._coder.close()
         self._renderers.shutdown(wait=False, cancel_futures=True)
         if self._templates is not None:
             self._templates.close()
@@ -206,9 +197,10 @@ def _encode(predictor: Predictor, rows: Sequence[Row], options: Any, salts: Sequ
 
 
 def _log_fault(ask: Ask, result: Result | RowError) -> None:
-    """What no request is to blame for, by the id that its sender has. No message: it may quote the request."""
-    if isinstance(result, RowError) and result.type in FAULTS - {"Cancelled"}:
-        _log.warning("request %s: %s", ask.request_id, result.type)
+    """What an operator must see, by the id that its sender has. No message: it may quote the request."""
+    if isinstance(result, RowError) and result.type in _LOGGED:
+        trace = f" of trace {ask.trace_id}" if ask.trace_id else ""
+        _log.warning("request %s%s: %s", ask.request_id, trace, result.type)
 
 
 def _alike(asks: Sequence[Ask]) -> list[list[int]]:

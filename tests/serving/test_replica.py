@@ -17,7 +17,6 @@ from tokenizers import Regex, pre_tokenizers
 from hfray.errors import EngineError, RowError
 from hfray.serving.messages import Ask, Piece, Reply
 from hfray.serving.replica import Replica
-from hfray.tasks.text import TextEncoder
 from tests.models.support import letter_tokenizer, save_decoder, save_model
 from tests.serving.office import front_of, replica_of, served
 
@@ -175,14 +174,14 @@ def test_health_is_the_models(classifier: Replica, decoder: Replica) -> None:
 
 def test_a_long_text_is_no_step_that_is_stuck(tmp_path: Path) -> None:
     replica, _ = replica_of(
-        save_decoder(tmp_path), "text-generation", engine={"name": "batch"}, health_timeout_s=0.5, warm_up=False
+        save_decoder(tmp_path), "text-generation", engine={"name": "batch"}, health_timeout_s=1.0, warm_up=False
     )
     model = replica.engine._loaded.model  # type: ignore[attr-defined]
     model.register_forward_pre_hook(lambda *arguments: time.sleep(0.05))
 
     async def body() -> Reply:
         task = asyncio.ensure_future(replica.predict([prompt("hello", max_new_tokens=30, min_new_tokens=30)]))
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(1.3)
         assert not task.done()
         replica.health.check()
         (reply,) = await task
@@ -213,45 +212,20 @@ def test_a_model_that_answers_nan_is_ill(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 def test_a_model_that_is_stuck_is_ill(tmp_path: Path) -> None:
-    replica, _ = replica_of(save_model(tmp_path), "text-classification", health_timeout_s=0.2)
+    replica, _ = replica_of(save_model(tmp_path), "text-classification", health_timeout_s=1.0)
     free = threading.Event()
     model = replica.engine._loaded.model  # type: ignore[attr-defined]
     model.register_forward_pre_hook(lambda *arguments: free.wait(30) and None)
 
     async def body() -> None:
         task = asyncio.ensure_future(replica.predict([ask("warm")]))
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(1.2)
         with pytest.raises(EngineError, match=r"worked at one step for|did not answer"):
             replica.health.check()
         free.set()
         await task
 
     asyncio.run(body())
-    replica.close()
-
-
-def test_a_tokenizer_that_is_stuck_is_ill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    replica, _ = replica_of(save_model(tmp_path), "text-classification", health_timeout_s=0.2)
-    free = threading.Event()
-    real = TextEncoder.encode
-
-    def stuck(self: TextEncoder, *arguments: Any, **named: Any) -> Any:
-        free.wait(30)
-        return real(self, *arguments, **named)
-
-    monkeypatch.setattr(TextEncoder, "encode", stuck)
-
-    async def body() -> list[Reply]:
-        task = asyncio.ensure_future(replica.predict([ask("warm")]))
-        await asyncio.sleep(0.4)
-        with pytest.raises(EngineError, match=r"the tokenizer has worked .* for"):
-            replica.health.check()
-        free.set()
-        return await task
-
-    (reply,) = asyncio.run(body())
-    assert not isinstance(reply.results[0], RowError)
-    replica.health.check()
     replica.close()
 
 

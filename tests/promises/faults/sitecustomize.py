@@ -151,16 +151,7 @@ def _patch_batch(module: Any) -> None:
     run_batch = module.run_batch
 
     def wrapped(loaded: Any, items: Any, *more: Any) -> Any:
-        what, pids = _text("model"), _text("model-pids").split()
-        if not what or (pids and str(os.getpid()) not in pids):
-            return run_batch(loaded, items, *more)
-        if what == "raise":
-            raise RuntimeError("the model is ill today")
-        if what == "die":
-            raise SystemExit("the thread of the model ends")
-        if what == "stick":
-            while _text("model"):
-                time.sleep(0.02)
+        what = _befallen()
         outputs = run_batch(loaded, items, *more)
         if what == "nan":
             for output in outputs:
@@ -170,8 +161,35 @@ def _patch_batch(module: Any) -> None:
     module.run_batch = wrapped
 
 
+def _patch_runner(module: Any) -> None:
+    scores = module.Runner._scores
+
+    def wrapped(self: Any, step: Any) -> Any:
+        what = _befallen()
+        found = scores(self, step)
+        return found * float("nan") if what == "nan" else found
+
+    module.Runner._scores = wrapped
+
+
+def _befallen() -> str:
+    """What becomes of this forward pass, once it has come to that."""
+    what, pids = _text("model"), _text("model-pids").split()
+    if pids and str(os.getpid()) not in pids:
+        return ""
+    if what == "raise":
+        raise RuntimeError("the model is ill today")
+    if what == "die":
+        raise SystemExit("the thread of the model ends")
+    if what == "stick":
+        while _text("model"):
+            time.sleep(0.02)
+    return what
+
+
 _PATCHES = {
     "hfray.engines.batch": _patch_batch,
+    "hfray.engines.continuous.runner": _patch_runner,
     "hfray.data.storage": _patch_storage,
     "hfray.data.store_local": _patch_store_local,
     "hfray.data.lease": _patch_lease,
