@@ -1,7 +1,7 @@
 """Serving, measured: ratios of sides that ran in turn on the same cores.
 
     python benchmarks/serve.py                    everything, about fifteen minutes on two cores
-    python benchmarks/serve.py classify ways      some sections: classify, ways, hops, chat, cold, scale
+    python benchmarks/serve.py classify ways      some sections: classify, ways, hops, chat, cold, scale, refuse
 
 Needs wrk. Prints the Markdown of docs/benchmarks.md. Machines differ and are shared: read the ratios.
 """
@@ -27,6 +27,7 @@ from benchmarks.serve_sides import (
     endpoints,
     plain_serve,
     questions,
+    refusals,
     replicas,
     tutorial,
     wait_until,
@@ -34,6 +35,8 @@ from benchmarks.serve_sides import (
     wrk_command,
 )
 
+CROWDS = (32, 100, 200)
+HOUR_S = 3600
 NOOP = "Ray Serve's proxy to a deployment that does nothing"
 
 
@@ -182,7 +185,31 @@ def scale(folder: Path) -> None:
     table("Replicas after a step of the load", ["step", "s"], rows)
 
 
-SECTIONS = {"classify": classify, "ways": ways, "hops": hops, "chat": chat, "cold": cold, "scale": scale}
+def refuse(folder: Path) -> None:
+    """How many requests a second a gateway refuses, and how soon, while the model's one place is taken."""
+    args = {
+        "model": {"path": str(classifier(folder))}, "task": "text-classification",
+        "engine": {"name": "fake", "seconds_per_item": HOUR_S},
+        "limits": {"max_queued_requests": 1, "max_ongoing_requests": 1, "timeout_s": HOUR_S},
+        "health_timeout_s": HOUR_S, "warm_up": False,
+    }  # fmt: skip
+    script = questions(folder)
+    found: dict[int, list[tuple[float, float]]] = {}
+    with endpoints(folder, {"intents": args}):
+        for _ in range(ROUNDS):
+            for connections in CROWDS:
+                measured = refusals(f"http://127.0.0.1:{PORT}/models/intents", script, connections)
+                found.setdefault(connections, []).append(measured)
+    rows = [
+        [str(connections), *(f"{statistics.median(each):.0f}" for each in zip(*measured, strict=True))]
+        for connections, measured in found.items()
+    ]
+    table("A full model", ["connections", "refusals/s", "99 % within ms"], rows)
+
+
+SECTIONS = {
+    "classify": classify, "ways": ways, "hops": hops, "chat": chat, "cold": cold, "scale": scale, "refuse": refuse,
+}  # fmt: skip
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:

@@ -122,15 +122,37 @@ def wrk_command(url: str, script: Path | None, connections: int, seconds: float)
 def wrk(url: str, script: Path | None, connections: int) -> tuple[float, float]:
     """(requests a second, median milliseconds), without a script of plain GETs. Ends the benchmark if an answer is no
     2xx."""
+    said = _loaded(url, script, connections)
+    if "Non-2xx" in said:
+        sys.exit(said)
+    return _rate(r"Requests/sec:\s+([\d.]+)", said), _milliseconds(50, said)
+
+
+def refusals(url: str, script: Path, connections: int) -> tuple[float, float]:
+    """(refusals a second, milliseconds within which 99 % of all answers came) of a model that is full."""
+    said = _loaded(url, script, connections)
+    return _rate(r"Non-2xx or 3xx responses: (\d+)", said) / RUN_S, _milliseconds(99, said)
+
+
+def _loaded(url: str, script: Path | None, connections: int) -> str:
+    """What wrk says, once all is warm."""
     subprocess.run(wrk_command(url, script, connections, WARM_S), check=True, capture_output=True)
-    done = subprocess.run(wrk_command(url, script, connections, RUN_S), check=True, capture_output=True, text=True)
-    if "Non-2xx" in done.stdout:
-        sys.exit(done.stdout)
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
-    half = re.search(r"50%\s+([\d.]+)(us|ms|s)", done.stdout)
-    if rate is None or half is None:
-        sys.exit(done.stdout)
-    return float(rate[1]), float(half[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[half[2]]
+    command = wrk_command(url, script, connections, RUN_S)
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _rate(pattern: str, said: str) -> float:
+    found = re.search(pattern, said)
+    if found is None:
+        sys.exit(said)
+    return float(found[1])
+
+
+def _milliseconds(percentile: int, said: str) -> float:
+    found = re.search(rf"{percentile}%\s+([\d.]+)(us|ms|s)", said)
+    if found is None:
+        sys.exit(said)
+    return float(found[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[found[2]]
 
 
 def classifier(folder: Path) -> Path:

@@ -14,12 +14,13 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hfray.data.storage import Storage
 from hfray.errors import DataError, EngineError, SpecError
 from hfray.kinds import units
+from hfray.kinds.dashboard import OPEN, asks_nobody
 from hfray.kinds.ray_token import make_token
 from hfray.spec.labels import has_labels
 
@@ -33,6 +34,9 @@ _UNSAFE_SWITCHES = (
     "RAY_DATA_AUTOLOAD_PYEXTENSIONTYPE",
     "RAY_DATA_WEBDATASET_ALLOW_UNSAFE_DESERIALIZATION",
 )
+
+
+_log = logging.getLogger(__name__)
 
 
 class Cluster:
@@ -157,13 +161,14 @@ class Cluster:
         import ray
 
         try:
-            ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=self._debug, logging_level=self._level())
+            joined = ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=self._debug, logging_level=self._level())
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise SpecError(
                 f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}: no Ray cluster answers there ({reason}); "
                 "start it, or unset RAY_ADDRESS to run on this machine alone"
             ) from None
+        _warn_if_open(getattr(joined, "dashboard_url", None))
 
     def _start(self) -> None:
         # Ray listens on all interfaces unless it believes to be on a platform without clusters. It looks at the
@@ -273,3 +278,14 @@ def _probe_node(urls: list[str], output: Storage | None, name: str) -> str | Non
     except Exception as error:
         return str(error)
     return None
+
+
+def _warn_if_open(dashboard: str | None) -> None:
+    """A word about a cluster that the user is on already (T1); commands that come from outside refuse it."""
+    from requests.exceptions import RequestException
+
+    if dashboard is None:
+        return
+    with suppress(RequestException):
+        if asks_nobody(f"http://{dashboard}"):
+            _log.warning("RAY_ADDRESS=%s: %s", os.environ["RAY_ADDRESS"], OPEN)

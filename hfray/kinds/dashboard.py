@@ -15,6 +15,10 @@ from hfray.kinds.ray_token import show_token
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 TIMEOUT_S = 30
+OPEN = (
+    "this cluster asks nobody for a token, so whoever reaches it can run code on it; start it with RAY_AUTH_MODE=token "
+    "(cluster.yaml does)"
+)
 _VARIABLES = ("RAY_DASHBOARD_ADDRESS", "RAY_API_SERVER_ADDRESS")
 _TALKERS = (
     "ray.dashboard.modules.dashboard_sdk",
@@ -70,17 +74,21 @@ def _knock(where: str, allow_open: bool) -> None:
     show_token()
     if allow_open:
         return
-    import requests
+    from requests.exceptions import RequestException
 
     try:
-        answer = requests.get(f"{where}/api/jobs/", timeout=TIMEOUT_S, allow_redirects=False)
-    except requests.exceptions.RequestException as error:
+        is_open = asks_nobody(where)
+    except RequestException as error:
         raise unreachable(where, error) from None
-    if answer.status_code == 200:
-        raise SpecError(
-            f"{where}: this cluster asks nobody for a token, so whoever reaches it can run code on it; start it with "
-            "RAY_AUTH_MODE=token (cluster.yaml does), or say --allow-open if only you can reach it"
-        )
+    if is_open:
+        raise SpecError(f"{where}: {OPEN}, or say --allow-open if only you can reach it")
+
+
+def asks_nobody(where: str) -> bool:
+    """Whether a dashboard lists its jobs without a token. Raises what `requests` raises."""
+    import requests
+
+    return requests.get(f"{where}/api/jobs/", timeout=TIMEOUT_S, allow_redirects=False).status_code == 200
 
 
 @contextmanager

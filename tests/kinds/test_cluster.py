@@ -12,9 +12,17 @@ from hfray.kinds.cluster import Cluster, _probe_node, cluster
 from tests.kinds.apart import run_apart
 
 
-def test_a_switch_that_lets_data_run_code_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_DATA_AUTOLOAD_PYEXTENSIONTYPE", "1")
-    with cluster() as each, pytest.raises(SpecError, match="RAY_DATA_AUTOLOAD_PYEXTENSIONTYPE is set"):
+@pytest.mark.parametrize(
+    "switch",
+    [
+        "RAY_DATA_AUTOLOAD_PICKLE_OBJECT_SCALAR",
+        "RAY_DATA_AUTOLOAD_PYEXTENSIONTYPE",
+        "RAY_DATA_WEBDATASET_ALLOW_UNSAFE_DESERIALIZATION",
+    ],
+)
+def test_a_switch_that_lets_data_run_code_is_refused(monkeypatch: pytest.MonkeyPatch, switch: str) -> None:
+    monkeypatch.setenv(switch, "1")
+    with cluster() as each, pytest.raises(SpecError, match=f"{switch} is set"):
         each.connect()
 
 

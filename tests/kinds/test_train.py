@@ -3,6 +3,7 @@ learned, what is left, and what happens when the workers die."""
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import math
@@ -23,12 +24,14 @@ from hfray.kinds.progress import Progress
 from hfray.kinds.report import Report
 from hfray.kinds.tokenize import TokenizeRun
 from hfray.models.load import load_model
+from hfray.serving.messages import Ask
 from hfray.spec.sections import ModelSpec
 from hfray.spec.tokenize import TokenizeJob
 from hfray.tasks import TASKS
 from hfray.training.cadence import SETTLED
 from tests.kinds.train_office import TrainOffice
 from tests.models.support import letter_tokenizer, save_model
+from tests.serving.office import replica_of
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +107,11 @@ def test_a_tuned_model_scores_as_its_last_evaluation_said(office: TrainOffice) -
         task = task_class(task_class.Options(name="text-classification"), loaded.processor, loaded.info)
         results = Predictor(task, engine).predict(rows)
         engine.close()
+        replica, _ = replica_of(office.out, "text-classification")  # as an endpoint loads it
+        (reply,) = asyncio.run(replica.predict([Ask(tuple(rows))]))
+        replica.close()
+        labels = [[[entry["label"] for entry in each] for each in found] for found in (reply.results, results)]
+        assert labels[0] == labels[1]
         scored = task.metrics(results, LABELS[:21])
         assert scored == {name: report.metrics[name] for name in scored}
         assert (office.out / "training_curve.svg").is_file()

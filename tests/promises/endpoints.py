@@ -21,10 +21,11 @@ import httpx
 import psutil
 import yaml
 
-from tests.promises.rig import environment, within
+from tests.promises.rig import REPOSITORY, environment, within
 
 STARTS_S = 180
 ENDS_S = 60
+READY_EVERY_S = 0.5
 
 
 @dataclass
@@ -134,6 +135,23 @@ class Endpoints:
         deployment = "gateway" if name == "gateway" else "model"
         return self.processes(f"ray::ServeReplica:{name}:{deployment}")
 
+    def settled(self, name: str, count: int) -> list[int]:
+        """The pids of so many replicas, once it has been these for a second: one that starts has its title at times."""
+
+        def the_same() -> list[int]:
+            found = self.replicas(name)
+            time.sleep(1)
+            return found if len(found) == count and self.replicas(name) == found else []
+
+        pids: list[int] = []
+
+        def kept() -> bool:
+            pids[:] = the_same()
+            return bool(pids)
+
+        self.wait_until(kept, 60)
+        return pids
+
     def wait_until(self, condition: Callable[[], Any], seconds: float) -> float:
         """How long it took. Raises TimeoutError with what the process printed."""
         started = time.monotonic()
@@ -153,6 +171,12 @@ class Endpoints:
             (self.faults / name).write_text(text)
 
 
+def add_key(file: Path, name: str, *options: str) -> str:
+    """The text of a new key, as `hfray keys add` prints it."""
+    command = [sys.executable, "-m", "hfray.cli", "keys", "add", "--file", str(file), "--id", name, *options]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout.strip()
+
+
 def free_port() -> int:
     with socket.socket() as each:
         each.bind(("127.0.0.1", 0))
@@ -168,6 +192,8 @@ class Load:
     """By status."""
     bad: list[str] = field(default_factory=list)
     """The first answers that were no 2xx."""
+    ready: Counter[int] = field(default_factory=Counter)
+    """What /readyz said meanwhile, by status."""
     rude: list[str] = field(default_factory=list)
     """Refusals that do not say when to come again, or not in JSON."""
 
@@ -186,9 +212,14 @@ class Load:
 
 @contextlib.contextmanager
 def load(
-    url: str, bodies: Callable[[int], Mapping[str, Any]], rate_per_s: float, headers: Mapping[str, str] | None = None
+    url: str,
+    bodies: Callable[[int], Mapping[str, Any]],
+    rate_per_s: float,
+    headers: Mapping[str, str] | None = None,
+    connections: int = 500,
 ) -> Iterator[Load]:
-    """Requests at a steady rate, whatever becomes of them, by a client that tries nothing twice; in a thread."""
+    """Requests at a steady rate, whatever becomes of them, by a client that tries nothing twice; in a thread. Beside
+    them it looks after /readyz."""
     import threading
 
     found, stop = Load(), threading.Event()
@@ -209,10 +240,17 @@ def load(
         found.latencies_s[status].append(time.monotonic() - started)
         found.statuses[status] += 1
 
+    async def look() -> None:
+        async with httpx.AsyncClient(timeout=60) as client:
+            while not stop.is_set():
+                with contextlib.suppress(httpx.TransportError):  # a gateway that is killed
+                    found.ready.update([(await client.get(httpx.URL(url).join("/readyz"))).status_code])
+                await asyncio.sleep(READY_EVERY_S)
+
     async def run() -> None:
-        limits = httpx.Limits(max_connections=500, max_keepalive_connections=100)
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         async with httpx.AsyncClient(timeout=60, limits=limits, headers=headers) as client:
-            tasks: set[asyncio.Task[None]] = set()
+            tasks: set[asyncio.Task[None]] = {asyncio.create_task(look())}
             started, number = time.monotonic(), 0
             while not stop.is_set():
                 while number < (time.monotonic() - started) * rate_per_s:
@@ -235,6 +273,28 @@ def _is_polite(refusal: httpx.Response) -> bool:
     with contextlib.suppress(ValueError, KeyError):
         return int(refusal.headers["retry-after"]) >= 1 and bool(refusal.json()["error"])
     return False
+
+
+@contextlib.contextmanager
+def watched(pids: list[int]) -> Iterator[dict[int, int]]:
+    """Bytes by which each process was larger than at the beginning, at the worst moment: four times a second."""
+    import threading
+
+    before = {pid: psutil.Process(pid).memory_info().rss for pid in pids}
+    grown, stop = dict.fromkeys(pids, 0), threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.25):
+            for pid in pids:
+                grown[pid] = max(grown[pid], psutil.Process(pid).memory_info().rss - before[pid])
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield grown
+    finally:
+        stop.set()
+        thread.join()
 
 
 def listening(pids: set[int]) -> dict[str, int]:

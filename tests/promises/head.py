@@ -38,6 +38,7 @@ class Head:
     """Of Ray's own protocol, for nodes that join."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Of its processes."""
+    pid: int = 0
 
     @contextmanager
     def node(self, cpus: int = 1) -> Iterator[subprocess.Popen[bytes]]:
@@ -69,12 +70,15 @@ class Head:
         own = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         return {**own, **settings, **env}
 
+    def page(self, path: str) -> str:
+        """What its dashboard says to one who has the token."""
+        answer = httpx.get(f"{self.address}{path}", headers={"authorization": f"Bearer {SECRET}"}, timeout=60)
+        assert answer.status_code == 200, (path, answer.text)
+        return answer.text
+
     def nodes(self) -> list[dict[str, Any]]:
         """Its living nodes, as Ray's state tells of them."""
-        answer = httpx.get(
-            f"{self.address}/api/v0/nodes?detail=1", headers={"authorization": f"Bearer {SECRET}"}, timeout=60
-        )
-        found: list[dict[str, Any]] = answer.json()["data"]["result"]["result"]
+        found: list[dict[str, Any]] = json.loads(self.page("/api/v0/nodes?detail=1"))["data"]["result"]["result"]
         return [each for each in found if each["state"] == "ALIVE"]
 
     def hfray(self, *args: str, code: int = 0, **env: str) -> str:
@@ -156,15 +160,17 @@ def head(
     with_token: bool = True,
     head_cpus: int = 2,
     node_types: dict[str, Any] | None = None,
+    host: str | None = None,
 ) -> Iterator[Head]:
-    """A cluster for as long as this is entered. node_types: nodes that come when work asks for them. Its ports are its
-    own: there may be another head on this machine."""
+    """A cluster for as long as this is entered. node_types: nodes that come when work asks for them. host: the address
+    where other machines find it; None for loopback. Its ports are its own: there may be another head on this machine.
+    """
     port, where = free_port(), free_port()
     token = folder / "token"
     token.write_text(SECRET)
     settings = {
         "RAY_AUTH_MODE": "token" if with_token else "disabled", "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0" if host is None else "1", "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }  # fmt: skip
@@ -173,6 +179,8 @@ def head(
         f"--dashboard-port={where}", f"--dashboard-agent-listen-port={free_port()}", f"--num-cpus={head_cpus}",
         f"--object-store-memory={OBJECT_STORE_BYTES}", "--include-dashboard=true",
     ]  # fmt: skip
+    if host is not None:
+        command.append(f"--node-ip-address={host}")
     if node_types is not None:
         config = folder / "autoscaling.json"
         config.write_text(json.dumps(autoscaling(node_types, port)))
@@ -184,7 +192,7 @@ def head(
     env = environment(faults) | settings
     with (folder / "head.log").open("w") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
-    each = Head(f"http://127.0.0.1:{where}", token, folder, port, env)
+    each = Head(f"http://127.0.0.1:{where}", token, folder, port, env, process.pid)
     try:
         wait_for(lambda: _is_up(each), process)
         yield each
@@ -196,5 +204,5 @@ def head(
 def _is_up(each: Head) -> bool:
     try:
         return bool(each.nodes())
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):  # it starts piece by piece
+    except (AssertionError, httpx.HTTPError, ValueError, KeyError, TypeError):  # it starts piece by piece
         return False

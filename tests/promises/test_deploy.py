@@ -1,7 +1,10 @@
-"""`hfray deploy` against a cluster with token authentication, as `ray start --head` brings it up."""
+"""`hfray deploy` and `serve deploy` against a cluster with token authentication, as `ray start --head` brings it up."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -9,16 +12,29 @@ import pytest
 import yaml
 
 from tests.models.support import save_model
-from tests.promises.endpoints import free_port
-from tests.promises.head import Head, head
+from tests.promises.endpoints import add_key, free_port
+from tests.promises.head import SECRET, Head, head, wait_for
+
+PLANTED = "zebra-in-the-snow"
+TOLD = (
+    "/api/serve/applications/", "/api/jobs/", "/api/v0/actors?detail=1", "/api/v0/tasks?detail=1",
+    "/api/v0/workers?detail=1", "/api/v0/runtime_envs?detail=1", "/logical/actors", "/nodes?view=summary",
+)  # fmt: skip
+"""All that Ray's dashboard says of what runs on the cluster."""
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def key(tmp_path: Path) -> str:
+    """Of the one who may ask; its file is `keys.yaml` in the folder of the test."""
+    return add_key(tmp_path / "keys.yaml", "somebody")
+
+
+@pytest.fixture
+def file(tmp_path: Path, key: str) -> Path:
     model = {"model": {"path": str(save_model(tmp_path / "weather"))}, "task": "text-classification"}
-    port = free_port()
+    port, keys = free_port(), str(tmp_path / "keys.yaml")
     apps = [
-        {"name": "gateway", "import_path": "hfray.serving.app:gateway", "args": {"port": port}},
+        {"name": "gateway", "import_path": "hfray.serving.app:gateway", "args": {"port": port, "keys": keys}},
         {"name": "weather", "import_path": "hfray.serving.app:model", "route_prefix": None, "args": model},
     ]
     path = tmp_path / "endpoints.yaml"
@@ -26,8 +42,8 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.chaos
-def test_with_the_clusters_token_and_without(file: Path, faults: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_with_the_clusters_token_and_without(file: Path, faults: Path, tmp_path: Path, key: str) -> None:
     strange = tmp_path / "strange"
     strange.write_text("b" * 64)
     with head(tmp_path, faults) as each:
@@ -37,8 +53,34 @@ def test_with_the_clusters_token_and_without(file: Path, faults: Path, tmp_path:
         told = each.hfray("deploy", str(file), "--wait", "180")
         assert "ready   weather" in told
         port = yaml.safe_load(file.read_text())["applications"][0]["args"]["port"]
-        answer = httpx.post(f"http://127.0.0.1:{port}/models/weather", json={"inputs": "so warm"}, timeout=30)
-        assert answer.status_code == 200
+        url, body = f"http://127.0.0.1:{port}/models/weather", {"inputs": PLANTED}
+        assert httpx.post(url, json=body, timeout=30).status_code == 401
+        bearer = {"authorization": f"Bearer {key}"}
+        assert httpx.post(url, json=body, timeout=30, headers=bearer).status_code == 200
+        pages = {path: each.page(path) for path in TOLD}
+        assert "weather" in pages["/api/serve/applications/"]
+        assert "ServeReplica" in pages["/api/v0/actors?detail=1"]
+        for path, page in pages.items():
+            assert not [secret for secret in (key, SECRET, PLANTED) if secret in page], path
+
+
+@pytest.mark.slow
+def test_ray_serves_own_command(file: Path, faults: Path, tmp_path: Path, key: str) -> None:
+    """`serve deploy` takes the file as it is."""
+    with head(tmp_path, faults) as each:
+        env = {**each.env, "RAY_DASHBOARD_ADDRESS": each.address}
+        command = [str(Path(sys.executable).parent / "serve"), "deploy", "--address", each.address, str(file)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        port = yaml.safe_load(file.read_text())["applications"][0]["args"]["port"]
+
+        def answers() -> bool:
+            with suppress(httpx.TransportError):
+                url, bearer = f"http://127.0.0.1:{port}/models/weather", {"authorization": f"Bearer {key}"}
+                return httpx.post(url, json={"inputs": "so warm"}, timeout=30, headers=bearer).status_code == 200
+            return False
+
+        wait_for(answers)
 
 
 @pytest.mark.slow
