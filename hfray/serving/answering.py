@@ -11,7 +11,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from hfray.errors import RowError
-from hfray.serving.bodies import error_body, error_response, is_openai
+from hfray.serving.bodies import Details, error_body, error_response, is_openai
 from hfray.serving.errors import RequestError, as_request_error
 from hfray.serving.front import Front, Toll, is_generating
 from hfray.serving.lane import Lane
@@ -100,7 +100,7 @@ async def _closed(path: str, events: AsyncIterator[bytes]) -> AsyncIterator[byte
         error = as_request_error(caught)
     except Exception:
         pass  # the text of a stranger's exception is for nobody
-    yield event(error_body(path, error.status, error.message, param=error.param))
+    yield event(error_body(path, error.status, error.message, **_details(path, error)))
 
 
 async def _while_there(request: Request, lane: Lane, work: Coroutine[Any, Any, T]) -> T:
@@ -136,11 +136,15 @@ def refusal(request: Request, error: RequestError) -> Response:
         request.url.path,
         error.status,
         error.message,
-        param=error.param,
-        code=error_code(error.type),
-        error_type=None if is_openai(request.url.path) else _HF_TYPES.get(error.type),
         retry_after_s=error.retry_after_s,
+        **_details(request.url.path, error),
     )
+
+
+def _details(path: str, error: RequestError) -> Details:
+    """The same in a stream as before it."""
+    error_type = None if is_openai(path) else _HF_TYPES.get(error.type)
+    return {"param": error.param, "code": error_code(error.type), "error_type": error_type}
 
 
 _HF_TYPES: Mapping[str, str] = {"ChatTemplate": "template_error"}

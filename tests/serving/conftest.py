@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.serving.site import Site
 
-pytest.register_assert_rewrite("tests.serving.front", "tests.serving.site")
+pytest.register_assert_rewrite("tests.serving.front", "tests.serving.paced", "tests.serving.site")
 
 
 @pytest.fixture(scope="session")

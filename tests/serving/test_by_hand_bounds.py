@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.serving.site import Site
+from tests.serving.site import OPENAI, Site
 from tests.serving.zoo import LIMITS
 
 pytestmark = pytest.mark.slow
@@ -46,6 +46,72 @@ def test_bounds_of_generation(site: Site, change: dict[str, Any], fits: bool) ->
     assert reply.status in (200, 422)
 
 
+CHAT: dict[str, Any] = {"model": "text-generation", "messages": [{"role": "user", "content": "a"}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "fits"),
+    [
+        ({"logprobs": True, "top_logprobs": 20}, True), ({"logprobs": True, "top_logprobs": 21}, False),
+        ({"logprobs": True, "top_logprobs": 0}, True), ({"logprobs": True, "top_logprobs": -1}, False),
+        ({"top_logprobs": 1}, False),
+        ({"max_completion_tokens": LIMITS["max_new_tokens"]}, True),
+        ({"max_completion_tokens": LIMITS["max_new_tokens"] + 1}, False), ({"max_completion_tokens": 0}, False),
+        ({"max_tokens": 1, "max_completion_tokens": LIMITS["max_new_tokens"] + 1}, False),
+        ({"n": 8, "max_completion_tokens": 2}, True), ({"n": 9, "max_completion_tokens": 2}, False),
+        ({"n": 0}, False),
+        ({"n": 2, "max_completion_tokens": LIMITS["max_total_tokens"] // 2}, True),
+        ({"n": 3, "max_completion_tokens": LIMITS["max_total_tokens"] // 2}, False),
+        ({"min_tokens": 2, "max_completion_tokens": 2}, True), ({"min_tokens": 3, "max_completion_tokens": 2}, False),
+        ({"stop": ["a" * 64] * 4}, True), ({"stop": ["a"] * 5}, False), ({"stop": "a" * 64}, True),
+        ({"stop": "a" * 65}, False), ({"stop": ["a" * 65]}, False), ({"stop": ""}, False),
+        ({"messages": []}, False),
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("stream", [False, True])
+def test_bounds_of_chats(site: Site, change: dict[str, Any], fits: bool, stream: bool) -> None:
+    reply = site.json("/v1/chat/completions", {**CHAT, "stream": stream, **change})
+    assert reply.status == (200 if fits else 422), reply.body
+    if stream and fits:
+        assert reply.body.count(b"[DONE]") == 1, reply.body
+
+
+def test_the_largest_chat_has_all_that_it_asked_for(site: Site) -> None:
+    most = {"n": 2, "max_completion_tokens": LIMITS["max_new_tokens"], "min_tokens": LIMITS["max_new_tokens"]}
+    found = site.json("/v1/chat/completions", {**CHAT, **most, "logprobs": True, "top_logprobs": 20}).json
+    assert found["usage"]["completion_tokens"] == 2 * LIMITS["max_new_tokens"] == LIMITS["max_total_tokens"]
+    for choice in found["choices"]:
+        assert len(choice["logprobs"]["content"]) == LIMITS["max_new_tokens"]
+        assert {len(token["top_logprobs"]) for token in choice["logprobs"]["content"]} == {20}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "fits"),
+    [
+        ("embeddings", {"input": ["a"] * 64}, True), ("embeddings", {"input": ["a"] * 65}, False),
+        ("embeddings", {"input": []}, False), ("embeddings", {"input": [1, 2]}, False),
+        ("embeddings", {"input": ["a" * LIMITS["max_chars"], "a"]}, True),
+        ("embeddings", {"input": ["a" * (LIMITS["max_chars"] + 1), "a"]}, False),
+        ("embeddings", {"input": "a", "dimensions": 0}, False),
+        ("rerank", {"documents": ["a"] * 64}, True), ("rerank", {"documents": ["a"] * 65}, False),
+        ("rerank", {"documents": [{"text": "a"}] * 64}, True), ("rerank", {"documents": [{"text": "a"}] * 65}, False),
+        ("rerank", {"documents": []}, False),
+        ("rerank", {"documents": ["a" * LIMITS["max_chars"]]}, True),
+        ("rerank", {"documents": [{"text": "a" * (LIMITS["max_chars"] + 1)}]}, False),
+        ("rerank", {"query": "a" * (LIMITS["max_chars"] + 1)}, False),
+        ("rerank", {"top_n": 1}, True), ("rerank", {"top_n": 0}, False),
+    ],
+    ids=lambda value: str(value)[:60],
+)  # fmt: skip
+def test_bounds_of_vectors_and_ranks(site: Site, path: str, body: dict[str, Any], fits: bool) -> None:
+    reply = site.json(f"/v1/{path}", {**OPENAI[f"/v1/{path}"], **body})
+    assert reply.status == (200 if fits else 422), reply.body
+    if fits:
+        given = body.get("input", body.get("documents", ["a"]))
+        assert len(reply.json["data" if path == "embeddings" else "results"]) == len(given)
+
+
 @pytest.mark.parametrize(
     ("task", "body", "fits"),
     [
@@ -64,6 +130,8 @@ def test_bounds_of_generation(site: Site, change: dict[str, Any], fits: bool) ->
         ("summarization", {"inputs": "a", "parameters": {"num_beams": 9}}, False),
         ("sentence-similarity", {"inputs": {"source_sentence": "a", "sentences": ["b"] * 256}}, True),
         ("sentence-similarity", {"inputs": {"source_sentence": "a", "sentences": ["b"] * 257}}, False),
+        ("text-ranking", {"query": "a", "texts": ["b"] * 256}, True),
+        ("text-ranking", {"query": "a", "texts": ["b"] * 257}, False),
         ("zero-shot-classification", {"inputs": ["a"] * 64, "parameters": {"candidate_labels": list("abcde")}}, False),
         ("fill-mask", {"inputs": "a [MASK]", "parameters": {"top_k": 100}}, True),
         ("fill-mask", {"inputs": "a [MASK]", "parameters": {"top_k": 101}}, False),
