@@ -14,9 +14,11 @@ from hfray.serving.messages import Piece
 from hfray.tasks.answers import Delta
 from hfray.types import Encoded, Item
 
-PIECE_COST_S = 0.004
+PIECE_COST_S = 0.008
 """Seconds between two messages of a stream for each stream that is open: sending one costs both processes about a
 millisecond, which many streams together would take from the model."""
+MAX_PAUSE_S = 0.25
+"""However many streams there are: a text that is read must not come in jerks."""
 
 
 async def stream_pieces(
@@ -47,7 +49,7 @@ async def stream_pieces(
             if shown:
                 sent_at = loop.time()
                 yield shown
-                pause_s = num_streams() * PIECE_COST_S - (loop.time() - sent_at)
+                pause_s = min(num_streams() * PIECE_COST_S, MAX_PAUSE_S) - (loop.time() - sent_at)
                 if left and pause_s > 0:
                     await asyncio.sleep(pause_s)
     finally:
