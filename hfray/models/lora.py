@@ -47,13 +47,13 @@ class AdapterBank:
         self._current = threading.local()
 
     def ensure(self, names: Collection[str]) -> None:
-        """Loads what is not there; what is not named may go. Raises SpecError, KeyError for a name nobody knows,
-        ValueError for more names than may be there."""
+        """Loads what is not there; what is not named may go. Raises SpecError, EngineError for files that have changed,
+        KeyError for a name nobody knows, ValueError for more names than may be there."""
         if len(names) > self.max_loaded:
             raise ValueError(f"{len(names)} adapters at once, over max_loaded {self.max_loaded}")
         for name in sorted(names):
             if name not in self._loaded:
-                source = self._sources[name]
+                source = self._sources[name].located()  # hours may lie between the start and this
                 while len(self._loaded) >= self.max_loaded:
                     del self._loaded[next(each for each in self._loaded if each not in names)]
                 self._loaded[name] = read_lora(source, self._model, self._device, missing=self.missing)

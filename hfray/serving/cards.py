@@ -39,14 +39,20 @@ def card_of(spec: EndpointSpec, checked: CheckedModel, processor: Processor, inf
 
 def with_folder(spec: EndpointSpec) -> EndpointSpec:
     """The endpoint with the adapters of its folder among its others. Raises SpecError for a folder that is not there,
-    or has none in it."""
+    has none in it, or has one whose files lie elsewhere."""
     if spec.adapters_folder is None:
         return spec
     folder = Path(spec.adapters_folder)
     try:
         found = sorted(each.parent for each in folder.glob(f"*/{ADAPTER_CONFIG}"))
-    except OSError as error:
+        outside = _outside(folder, found)
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         raise SpecError(f"adapters_folder: {folder} cannot be read: {error}") from None
+    if outside is not None:
+        raise SpecError(
+            f"adapters_folder: {outside} is a link to what lies outside of {folder}; copy it into the folder, or name "
+            "the adapter in model.adapters"
+        )
     if not found:
         raise SpecError(f"adapters_folder: {folder} has no subfolder with an {ADAPTER_CONFIG}")
     wrong = [each.name for each in found if re.fullmatch(NAME_PATTERN, each.name) is None]
@@ -56,3 +62,11 @@ def with_folder(spec: EndpointSpec) -> EndpointSpec:
         )
     adapters = {each.name: AdapterSpec(path=str(each)) for each in found} | spec.model.adapters
     return spec.model_copy(update={"model": spec.model.model_copy(update={"adapters": adapters})})
+
+
+def _outside(folder: Path, adapters: list[Path]) -> Path | None:
+    """The first link, of an adapter or of a file of one, that leads out of the folder: whoever may write into the
+    folder would choose files of the whole machine."""
+    root = folder.resolve()
+    paths = (path for adapter in adapters for path in (adapter, *sorted(adapter.rglob("*"))))
+    return next((path for path in paths if not path.resolve().is_relative_to(root)), None)

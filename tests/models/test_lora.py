@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from hfray.engines.batch import BatchEngine
-from hfray.errors import ItemError, SpecError
+from hfray.errors import EngineError, ItemError
 from hfray.models.load import load_model
 from hfray.models.lora import AdapterBank
 from hfray.spec.sections import ModelSpec
@@ -109,11 +110,22 @@ def test_classifiers_have_heads_of_their_own(tmp_path: Path) -> None:
     assert engine.stats.computed_items == 3, "equal items of one adapter are computed once"
 
 
-def test_an_adapter_that_is_gone_is_said(tmp_path: Path, adapted: dict[str, Any]) -> None:
-    each = bank(copy.deepcopy(model_of("llama")), tmp_path)
-    (tmp_path / "a" / "adapter_model.safetensors").unlink()
-    with pytest.raises(SpecError, match="cannot be read"):
+def test_an_adapter_that_is_gone_or_another_one_is_said(tmp_path: Path, adapted: dict[str, Any]) -> None:
+    """At the start, and when it is wanted, which may be hours later."""
+    model = copy.deepcopy(model_of("llama"))
+    sources = {name: source_of(tmp_path / name) for name in "abc"}
+    each = bank(model, tmp_path)
+    weights = [tmp_path / name / "adapter_model.safetensors" for name in "ab"]
+    weights[0].unlink()
+    shutil.copy(tmp_path / "c" / "adapter_model.safetensors", weights[1])
+    with pytest.raises(EngineError, match=r"adapter_model\.safetensors is missing"):
         each.ensure(["a"])
+    with pytest.raises(EngineError, match=r"adapter_model\.safetensors has changed"):
+        each.ensure(["b"])
+    each.ensure(["c"])
+    assert each.loads == 1
+    with pytest.raises(EngineError, match="has other files"):
+        AdapterBank(model, sources, device="cpu", max_loaded=2)
 
 
 def test_a_head_that_the_model_lacks_comes_from_the_adapter(tmp_path: Path) -> None:

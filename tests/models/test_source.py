@@ -5,16 +5,18 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import constants
 
 from hfray.errors import EngineError, SpecError
-from hfray.models.source import folder_digest, resolve_source
+from hfray.models.source import resolve_source
 from tests.hub_stand_in import Hub, Repo, point_at, serve_hub
 
 OLD, NEW = "0" * 39 + "1", "f" * 40
@@ -81,14 +83,6 @@ def test_a_folder_counts_by_every_byte_that_can_be_loaded(folder: Path) -> None:
     weights = moved / "model.safetensors"
     weights.rename(moved / "other.safetensors")
     assert resolve_source(str(moved), None).identity["content"] != first
-
-
-def test_names_and_contents_do_not_run_into_each_other(tmp_path: Path) -> None:
-    for folder, files in (("a", {"x": b"1", "y": b""}), ("b", {"x": b"", "y": b"1"})):
-        (tmp_path / folder).mkdir()
-        for name, data in files.items():
-            (tmp_path / folder / name).write_bytes(data)
-    assert folder_digest(tmp_path / "a", ("x", "y")) != folder_digest(tmp_path / "b", ("x", "y"))
 
 
 def test_a_folder_below_home_or_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,12 +174,53 @@ def test_a_package_is_found_where_another_node_has_it(
     elsewhere = install_package(tmp_path / "node", folder, monkeypatch)
     assert source.located().path == str(elsewhere)
     (elsewhere / "config.json").write_text('{"model_type": "bert", "other": 1}')
-    with pytest.raises(EngineError, match=r"has other files on .* install the same version on all nodes"):
+    with pytest.raises(EngineError, match=r"\(config\.json has changed\); install the same version on all nodes"):
         source.located()
 
 
 def test_a_folder_stays_where_it_is(folder: Path) -> None:
     source = resolve_source(str(folder), None)
+    assert source.located() is source
+    os.utime(folder / "model.safetensors", (1, 1))
+    (folder / "README.md").write_text("# The same model, described anew")
+    assert source.located() is source
+    assert pickle.loads(pickle.dumps(source)).located() == source  # noqa: S301 (our own, as it goes to a replica)
+
+
+@pytest.mark.parametrize("kind", ["model", "adapter"])
+def test_a_folder_that_has_changed_since_it_was_checked_is_refused(folder: Path, kind: Any) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    source = resolve_source(str(folder), None, kind=kind)
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace("bert", "gpt2"))  # of the same size
+    with pytest.raises(EngineError, match=r"\(config\.json has changed\); put back .* deploy .* again") as caught:
+        source.located()
+    assert str(caught.value).startswith(f"{kind} {folder} has other files on ")
+    (folder / "config.json").write_text(config)
+    assert source.located() is source
+    for name in "abcd":
+        (folder / f"{name}.json").write_text("{}")
+    with pytest.raises(EngineError, match=r"\(a\.json is new, b\.json is new, c\.json is new and 1 more\)"):
+        source.located()
+
+
+def test_a_folder_that_cannot_be_read_any_more(folder: Path) -> None:
+    source = resolve_source(str(folder), None)
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to("/proc/self/mem")  # opens, and fails to read
+    with pytest.raises(EngineError, match="its files cannot be read on"):
+        source.located()
+
+
+def test_of_a_tokenizer_the_weights_beside_it_may_change(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{}")
+    source = resolve_source(str(folder), None, kind="tokenizer")
+    (folder / "model.safetensors").unlink()
+    assert source.located() is source
+
+
+def test_a_hub_model_is_where_its_commit_is(hub: Hub) -> None:
+    source = resolve_source("org/name", None)
     assert source.located() is source
 
 

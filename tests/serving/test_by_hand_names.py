@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-import http.server
-import threading
+import os
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
+import hfray
 from tests.serving.site import OPENAI, Site, openai_body
+from tests.serving.watch import canary, watching
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def canary() -> Iterator[tuple[str, list[str]]]:
+def nobody() -> Iterator[tuple[str, list[str]]]:
     """A server that nobody should ask, and what it was asked."""
-    hits: list[str] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            hits.append(self.path)
-            self.send_error(404)
-
-        do_HEAD = do_POST = do_OPTIONS = do_GET  # noqa: N815
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"127.0.0.1:{server.server_port}", hits
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with canary() as found:
+        yield found
 
 
-def test_no_address_is_ever_asked(site: Site, canary: tuple[str, list[str]], tmp_path: Path) -> None:
-    host, hits = canary
+def test_no_address_is_ever_asked(site: Site, nobody: tuple[str, list[str]], tmp_path: Path) -> None:
+    host, hits = nobody
     (tmp_path / "x.png").write_bytes(b"x")
     schemes = (
         "http://",
@@ -103,9 +88,41 @@ def _names() -> list[str]:
     return [each + tail for each in seeds for tail in ("", "/", "/config.json", ":x")][:240]
 
 
+_MODULES = [Path(each).resolve() for each in (*sysconfig.get_paths().values(), Path(hfray.__file__).parent)]
+"""Where modules are that are imported when they are first wanted."""
+
+
+def _no_modules(opened: set[str]) -> list[str]:
+    """Paths that a gateway and its models have no reason to open once they run."""
+    real = {path: Path(os.path.realpath(path.replace("\0", "NUL"))) for path in opened}
+    return sorted(path for path in opened if not any(real[path].is_relative_to(root) for root in _MODULES))
+
+
+def test_a_file_that_is_opened_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("x")
+    with watching() as seen:
+        (tmp_path / "x").read_text()
+        os.listdir(tmp_path)
+        for path in ("/no/where", "..", b"x\\..\\x"):
+            with pytest.raises(OSError, match=r"No such|directory"):
+                open(path)  # noqa: SIM115 (it does not open)
+        Path(hfray.__file__).read_text()
+        Path(os.__file__).read_text()
+    (tmp_path / "y").write_text("after it")
+    assert _no_modules(seen.opened) == sorted(["..", "/no/where", "x\\..\\x", str(tmp_path), str(tmp_path / "x")])
+
+
 def test_names_are_looked_up_and_nothing_else(site: Site) -> None:
     names = _names()
     assert len(names) >= 200
+    with watching() as seen:
+        _ask_for(site, names)
+    assert _no_modules(seen.opened) == []
+    forms = {form for name in names for form in (name, unquote(name), unquote(unquote(name)))}
+    assert forms & seen.opened == set()
+
+
+def _ask_for(site: Site, names: list[str]) -> None:
     for name in names:
         path = name.encode("utf-8").decode("latin-1").replace(" ", "%20")
         for url in (f"/models/{path}", f"/models/{path}/v1/completions"):

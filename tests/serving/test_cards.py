@@ -39,6 +39,38 @@ def test_a_folder_without_adapters_is_an_error(tmp_path: Path) -> None:
         with_folder(spec(tmp_path))
 
 
+@pytest.mark.parametrize("link", ["support", "support/adapter_config.json", "support/adapter_model.safetensors"])
+def test_a_link_out_of_the_folder_is_an_error(tmp_path: Path, link: str) -> None:
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "adapters"
+    for root in (elsewhere, folder):
+        adapter(root, "support")
+        (root / "support" / "adapter_model.safetensors").write_bytes(b"weights")
+    assert list(with_folder(spec(folder)).model.adapters) == ["support"]
+    (folder / link).rename(tmp_path / "away")
+    (folder / link).symlink_to(elsewhere / link)
+    with pytest.raises(
+        SpecError, match=rf"adapters_folder: {folder / link} is a link to what lies outside of {folder}"
+    ):
+        with_folder(spec(folder))
+    named = spec(folder, adapters_folder=None, model={"path": "m", "adapters": {"support": str(elsewhere / "support")}})
+    assert list(with_folder(named).model.adapters) == ["support"]
+
+
+def test_links_inside_of_the_folder_and_to_it_are_none_of_those(tmp_path: Path) -> None:
+    """As volumes of Kubernetes have them."""
+    adapter(tmp_path / "real" / "versions", "1")
+    (tmp_path / "real" / "support").symlink_to("versions/1")
+    (tmp_path / "folder").symlink_to("real")
+    assert list(with_folder(spec(tmp_path / "folder")).model.adapters) == ["support"]
+
+
+def test_a_link_to_itself_is_an_error(tmp_path: Path) -> None:
+    adapter(tmp_path, "support")
+    (tmp_path / "support" / "adapter_model.safetensors").symlink_to("adapter_model.safetensors")
+    with pytest.raises(SpecError, match="cannot be read"):
+        with_folder(spec(tmp_path))
+
+
 @pytest.mark.parametrize("name", ["Support", "a b", "-x", "x" * 65, "a\n"])
 def test_a_name_that_cannot_stand_in_a_request_is_an_error(tmp_path: Path, name: str) -> None:
     adapter(tmp_path, name)

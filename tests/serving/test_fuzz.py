@@ -1,4 +1,5 @@
-"""Requests made from the gateway's own OpenAPI document, right ones and wrong ones, on a live port: promise R13."""
+"""Requests made from the gateway's own OpenAPI document, right ones and wrong ones, on a live port: promise R13. None
+makes it ask anybody else: threat T12."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import hypothesis
@@ -31,6 +34,7 @@ from schemathesis.specs.openapi.checks import (
 
 from hfray.tasks.images import FORMATS
 from tests.serving.site import Site
+from tests.serving.watch import canary, watching
 
 MAX_ANSWER_S = 5.0
 SEED = int(os.environ.get("HFRAY_FUZZ_SEED", "20260101"))
@@ -43,6 +47,7 @@ CHECKS = [
     status_code_conformance,
 ]
 SENTENCE = {"inputs": "a warm day"}
+ADDRESSES = ("http://{host}/x.png", "//{host}/x", "see https://{host}/?a=b#c", "file://{host}/etc/passwd")
 
 
 def _image(kind: str, size: tuple[int, int]) -> bytes:
@@ -83,8 +88,28 @@ def is_of_a_stream(document: dict[str, Any], case: Any, text: str) -> None:
         jsonschema.validate(json.loads(value), schema)
 
 
-def fuzz(url: str, num_cases: int) -> Counter[tuple[str, int]]:
-    """About as many cases, shared out over the operations; their numbers by mode and status."""
+def _words(schema: Any) -> set[str]:
+    """What a document lets a text be and nothing else: names of models, kinds of parts."""
+    if isinstance(schema, dict):
+        own = {each for each in (*schema.get("enum", ()), schema.get("const")) if isinstance(each, str)}
+        return own.union(*map(_words, schema.values()))
+    return set().union(*map(_words, schema)) if isinstance(schema, list) else set()
+
+
+def _planted(value: Any, address: str, words: set[str]) -> Any:
+    """A body with the address in the place of every text that is free."""
+    if isinstance(value, dict):
+        return {key: _planted(each, address, words) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_planted(each, address, words) for each in value]
+    return address if isinstance(value, str) and value not in words else value
+
+
+def fuzz(url: str, num_cases: int, addresses: Sequence[str] = ()) -> Counter[tuple[str, int]]:
+    """About as many cases, shared out over the operations; their numbers by mode and status.
+
+    addresses: the texts of every fourth right body are one of these.
+    """
     document = httpx.get(f"{url}/openapi.json").json()
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     seen: Counter[tuple[str, int]] = Counter()
@@ -98,14 +123,25 @@ def fuzz(url: str, num_cases: int) -> Counter[tuple[str, int]]:
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             if operation not in asking and mode is GenerationMode.NEGATIVE and not operation.path_parameters:
                 continue
-            _fuzz_one(document, session, operation, mode, each_s if operation in asking else few, seen)
+            num = each_s if operation in asking else few
+            _fuzz_one(document, session, operation, mode, num, seen, addresses)
     return seen
 
 
 def _fuzz_one(
-    document: dict[str, Any], session: requests.Session, operation: Any, mode: GenerationMode, num: int, seen: Any
+    document: dict[str, Any],
+    session: requests.Session,
+    operation: Any,
+    mode: GenerationMode,
+    num: int,
+    seen: Any,
+    addresses: Sequence[str],
 ) -> None:
     strategy = operation.as_strategy(generation_mode=mode)
+    words = _words(document)
+    if mode is GenerationMode.NEGATIVE:  # a text in the place of a wrong one might be right
+        addresses = ()
+    planted = st.sampled_from([*addresses, *[None] * max(1, 3 * len(addresses))])
 
     @hypothesis.seed(SEED)
     @hypothesis.settings(
@@ -116,8 +152,10 @@ def _fuzz_one(
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=False,
     )
-    @hypothesis.given(strategy)
-    def ask(case: Any) -> None:
+    @hypothesis.given(strategy, planted)
+    def ask(case: Any, address: str | None) -> None:
+        if address is not None:
+            case.body = _planted(case.body, address, words)
         begun = time.monotonic()
         response = case.call(session=session)
         took_s = time.monotonic() - begun
@@ -140,6 +178,30 @@ def still_well(url: str, before: Any) -> None:
     assert httpx.post(f"{url}/models/text-classification", json=SENTENCE).json() == before
 
 
+def test_addresses_stand_where_texts_are_free() -> None:
+    document = {"a": {"enum": ["user", 1]}, "b": [{"const": "text"}, {"type": "string", "enum": [None]}]}
+    words = _words(document)
+    assert words == {"user", "text"}
+    body = {"role": "user", "content": [{"type": "text", "text": "hi"}, "hi", 1, None], "n": 2}
+    assert _planted(body, "//x", words) == {
+        "role": "user",
+        "content": [{"type": "text", "text": "//x"}, "//x", 1, None],
+        "n": 2,
+    }
+
+
+def test_whoever_is_asked_is_seen() -> None:
+    with canary() as (host, hits):
+        with watching() as seen:
+            httpx.get(f"http://{host}/asked")
+            with pytest.raises(httpx.ConnectError):
+                httpx.get("http://no-such-host.invalid:81/")
+        httpx.get(f"http://{host}/later")
+    assert hits == ["/asked", "/later"]
+    assert {address for _, address in seen.asked} == {host, "no-such-host.invalid:81"}
+    assert ("socket.connect", host) in seen.asked
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "num_cases", [2_000, pytest.param(20_000, marks=pytest.mark.chaos)], ids=["2,000 cases", "20,000 cases"]
@@ -147,7 +209,11 @@ def still_well(url: str, before: Any) -> None:
 def test_any_request_gets_a_well_formed_answer(site: Site, num_cases: int, capsys: pytest.CaptureFixture[str]) -> None:
     url = site.url
     before = httpx.post(f"{url}/models/text-classification", json=SENTENCE).json()
-    seen = fuzz(url, num_cases)
+    with canary() as (host, hits), watching() as watched:
+        addresses = [form.format(host=host) for form in ADDRESSES]
+        seen = fuzz(url, num_cases, addresses)
+    assert hits == []
+    assert {address for _, address in watched.asked} == {urlsplit(url).netloc}, "somebody else was asked"
     still_well(url, before)
     with capsys.disabled():
         print(f"\nfuzz: {seen.total():,} cases, seed {SEED}: {dict(sorted(seen.items()))}")
