@@ -93,6 +93,18 @@ def without_numbers(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("num_cases", [300, pytest.param(3_000, marks=pytest.mark.chaos)])
+def test_odd_requests_get_well_formed_answers_through_ray(endpoints: Endpoints, num_cases: int) -> None:
+    """R13, whose many cases are in tests/serving/test_fuzz.py, without Ray."""
+    pids = endpoints.settled("weather", 2) + endpoints.settled("writer", 1)
+    before = ask(endpoints).json()
+    seen = fuzz(endpoints.url, num_cases)
+    print(f"{seen.total()} cases: {dict(sorted(seen.items()))}")
+    assert seen.total() >= num_cases
+    assert ask(endpoints).json() == before
+    assert endpoints.replicas("weather") + endpoints.replicas("writer") == pids
+
+
 @pytest.mark.parametrize(
     ("seconds", "every_s"), [(15, 5), pytest.param(130, 15, marks=pytest.mark.chaos)], ids=["short", "long"]
 )
@@ -213,18 +225,6 @@ def test_a_bad_version_leaves_the_old_one_answering(endpoints: Endpoints, tmp_pa
     print(f"failed to deploy after {took_s:.0f} s, {seen.num} requests, {dict(seen.statuses)}")
     assert seen.failed == 0, seen.bad
     assert set(seen.ready) == {200}
-
-
-@pytest.mark.parametrize("num_cases", [300, pytest.param(3_000, marks=pytest.mark.chaos)])
-def test_odd_requests_get_well_formed_answers_through_ray(endpoints: Endpoints, num_cases: int) -> None:
-    """R13, whose many cases are in tests/serving/test_fuzz.py, without Ray."""
-    pids = endpoints.settled("weather", 2) + endpoints.settled("writer", 1)
-    before = ask(endpoints).json()
-    seen = fuzz(endpoints.url, num_cases)
-    print(f"{seen.total()} cases: {dict(sorted(seen.items()))}")
-    assert seen.total() >= num_cases
-    assert ask(endpoints).json() == before
-    assert endpoints.replicas("weather") + endpoints.replicas("writer") == pids
 
 
 def test_prometheus_finds_what_the_docs_name(endpoints: Endpoints) -> None:
