@@ -239,12 +239,12 @@ def test_memory_stays_flat(endpoints: Endpoints, keys: dict[str, str]) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         largest = (64, (2**20 - 1000) // 64)
-        list(pool.map(lambda number: ask(number, *largest), range(40)))  # what a process needs for them it keeps
+        list(pool.map(lambda number: ask(number, *largest), range(16)))  # what a process needs for them it keeps
         with watched(pids) as grown_by_large:
-            list(pool.map(lambda number: ask(number, *largest), range(40, 80)))
+            list(pool.map(lambda number: ask(number, *largest), range(16, 32)))
         with watched(pids) as grown_by_many:
             list(pool.map(lambda number: ask(number, 10, 20), range(1000)))
-    print(f"40 largest requests: {[num >> 20 for num in grown_by_large.values()]} MiB more; 1,000 requests of ten "
+    print(f"16 largest requests: {[num >> 20 for num in grown_by_large.values()]} MiB more; 1,000 requests of ten "
           f"texts: {[num >> 20 for num in grown_by_many.values()]}")  # fmt: skip
     assert max(*grown_by_large.values(), *grown_by_many.values()) < 40 * 2**20
 
