@@ -44,8 +44,8 @@ class Guard:
 
     Handlers may add `model`, `num_rows`, `num_tokens`, `num_new_tokens` to the state, for the access log.
     ring: None leaves everything open. max_body_bytes: the limit of one request, by its scope. held: the limit of all
-    together. doors: a path to the application that has it and all below it, which no key is asked for: it has a login of
-    its own. Nothing else is reached through a door.
+    together. doors: a path to the application that has it and all below it, which no key is asked for: it has a login
+    of its own. Nothing else is reached through a door.
     """
 
     def __init__(
