@@ -12,6 +12,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
+# The asserts of shared helpers explain themselves too, and hold under `python -O`. Here, before any test imports them.
+pytest.register_assert_rewrite(
+    *(f"tests.serving.{each}" for each in ("front", "office", "paced", "site")),
+    *(f"tests.promises.{each}" for each in ("endpoints", "head", "oracle", "rig", "stranger")),
+)
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

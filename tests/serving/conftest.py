@@ -1,4 +1,4 @@
-"""The asserts of shared helpers explain themselves too, and hold under `python -O`; a gateway that tests share."""
+"""A gateway that tests share."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.serving.site import Site
-
-pytest.register_assert_rewrite("tests.serving.front", "tests.serving.paced", "tests.serving.site")
 
 
 @pytest.fixture(scope="session")
