@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -23,10 +24,8 @@ def test_every_port_of_a_head_refuses_or_asks_for_a_token(tmp_path: Path, faults
 
         def ports() -> dict[int, int]:
             """And whose they are."""
-            tree = psutil.Process(each.pid).children(recursive=True)
-            return {
-                int(where.rpartition(":")[2]): process.pid for process in tree for where in listening({process.pid})
-            }
+            tree = [process.pid for process in psutil.Process(each.pid).children(recursive=True)]
+            return {int(where.rpartition(":")[2]): pid for pid in tree for where in listening({pid})}
 
         wait_for(lambda: len({pid for pid in ports().values() if _is_agent(pid)}) == AGENTS)
         found = other.finds(ports())
@@ -40,4 +39,6 @@ def test_every_port_of_a_head_refuses_or_asks_for_a_token(tmp_path: Path, faults
 
 
 def _is_agent(pid: int) -> bool:
-    return "Agent" in psutil.Process(pid).cmdline()[0]
+    with suppress(psutil.NoSuchProcess):
+        return "Agent" in " ".join(psutil.Process(pid).cmdline())
+    return False
