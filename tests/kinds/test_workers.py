@@ -95,8 +95,8 @@ def receipt_of(answer: Receipt | ShardFailure) -> Receipt:
 def test_a_worker_with_the_fake_engine_needs_no_weights(tmp_path: Path, model: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(model, folder)
+    (folder / "model.safetensors").write_bytes(b"no weights")
     each = site(tmp_path, folder, engine={"name": "fake"})
-    (folder / "model.safetensors").unlink()
     with each.worker() as worker:
         receipt = receipt_of(worker.score(1))
         assert isinstance(worker.predictor.engine, FakeEngine)

@@ -36,7 +36,7 @@ ADAPTERS = ("pirate", "poet")
 @pytest.fixture(scope="module")
 def endpoints(tmp_path_factory: pytest.TempPathFactory, faults: Path) -> Iterator[Endpoints]:
     folder = tmp_path_factory.mktemp("endpoints")
-    decoder = save_decoder(folder / "decoder", max_length=2048)
+    decoder = save_decoder(folder / "decoder", max_length=4096)
     adapters = folder / "adapters"
     for seed, name in enumerate(ADAPTERS):
         model = AutoModelForCausalLM.from_pretrained(decoder)
@@ -161,7 +161,7 @@ def test_a_gateway_that_is_replaced_is_not_seen_and_ends_long_streams_with_an_er
 
     replaced(3)  # seconds; those of the one that goes count
     request = {
-        "model": "writer", "prompt": "once upon", "max_tokens": 1900, "min_tokens": 1900, "n": 8, "stream": True,
+        "model": "writer", "prompt": "once upon", "max_tokens": 4000, "min_tokens": 4000, "n": 8, "stream": True,
     }  # fmt: skip
     lines: list[str] = []
 
