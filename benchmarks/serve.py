@@ -36,7 +36,7 @@ from benchmarks.serve_sides import (
 )
 
 CROWDS = (32, 100, 200)
-HOUR_S = 3600
+BUSY_S = 20
 NOOP = "Ray Serve's proxy to a deployment that does nothing"
 
 
@@ -189,9 +189,8 @@ def refuse(folder: Path) -> None:
     """How many requests a second a gateway refuses, and how soon, while the model's one place is taken."""
     args = {
         "model": {"path": str(classifier(folder))}, "task": "text-classification",
-        "engine": {"name": "fake", "seconds_per_item": HOUR_S},
-        "limits": {"max_queued_requests": 1, "max_ongoing_requests": 1, "timeout_s": HOUR_S},
-        "health_timeout_s": HOUR_S, "warm_up": False,
+        "engine": {"name": "fake", "seconds_per_item": BUSY_S},
+        "limits": {"max_queued_requests": 1, "max_ongoing_requests": 1}, "health_timeout_s": 3 * BUSY_S,
     }  # fmt: skip
     script = questions(folder)
     found: dict[int, list[tuple[float, float]]] = {}

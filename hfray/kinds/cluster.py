@@ -26,6 +26,8 @@ from hfray.spec.labels import has_labels
 
 OBJECT_STORE_BYTES = 256 * 2**20  # descriptors and receipts only; rows never enter the object store
 PROBE_TIMEOUT_S = 60
+DASHBOARD_S = 3.0
+"""For a word about it; a firewall between here and the dashboard may swallow the question."""
 RAY_DATA_ENDS_S = 10.0
 SESSION_BYTES = 32 * 2**20  # sockets, ports and logs of a local Ray
 FULL_BYTES, FULL_S = 64 * 2**10, 20.0  # so little for so long, and none of its processes will start
@@ -34,8 +36,6 @@ _UNSAFE_SWITCHES = (
     "RAY_DATA_AUTOLOAD_PYEXTENSIONTYPE",
     "RAY_DATA_WEBDATASET_ALLOW_UNSAFE_DESERIALIZATION",
 )
-
-
 _log = logging.getLogger(__name__)
 
 
@@ -287,5 +287,5 @@ def _warn_if_open(dashboard: str | None) -> None:
     if dashboard is None:
         return
     with suppress(RequestException):
-        if asks_nobody(f"http://{dashboard}"):
+        if asks_nobody(f"http://{dashboard}", DASHBOARD_S):
             _log.warning("RAY_ADDRESS=%s: %s", os.environ["RAY_ADDRESS"], OPEN)

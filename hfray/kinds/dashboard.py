@@ -84,11 +84,11 @@ def _knock(where: str, allow_open: bool) -> None:
         raise SpecError(f"{where}: {OPEN}, or say --allow-open if only you can reach it")
 
 
-def asks_nobody(where: str) -> bool:
+def asks_nobody(where: str, timeout_s: float = TIMEOUT_S) -> bool:
     """Whether a dashboard lists its jobs without a token. Raises what `requests` raises."""
     import requests
 
-    return requests.get(f"{where}/api/jobs/", timeout=TIMEOUT_S, allow_redirects=False).status_code == 200
+    return requests.get(f"{where}/api/jobs/", timeout=timeout_s, allow_redirects=False).status_code == 200
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from queue import SimpleQueue
 from typing import Any
 
 from hfray.errors import EngineError, RowError
-from hfray.inference.predictor import Pending
 
 MAX_LOST_THREADS = 4
 """Each may keep a core, and what it works at, until the process ends."""
@@ -41,9 +40,11 @@ class Coder:
     tokenizer that keeps the interpreter's lock (Python's `re` does, those in Rust do not) stops this too.
     """
 
-    def __init__(self, limit_s: float, *, probe: Callable[[], Any]) -> None:
+    def __init__(self, limit_s: float, *, probe: Callable[[], Any], discard: Callable[[Any], None]) -> None:
+        """discard: is given what a call returned after nobody waited for it any more."""
         self._limit_s = limit_s
         self._probe = probe
+        self._discard = discard
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._order = threading.Lock()
         self._now: _Job | None = None
@@ -119,8 +120,7 @@ class Coder:
         with self._order:
             if job in self._lost:
                 self._lost.discard(job)
-                if isinstance(result, Pending):  # its texts would be computed for nobody
-                    result.future.cancel()
+                self._discard(result)
                 return False
             self._now = None
         if error is None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from hfray.engines.base import Engine
 from hfray.errors import EngineError, RowError
-from hfray.inference.predictor import Predictor
+from hfray.inference.predictor import Pending, Predictor
 from hfray.serving.coder import Coder
 from hfray.types import GenerationParams, Item
 
@@ -44,7 +44,7 @@ class Health:
         self._stuck_s = stuck_s
         self._num_bad = 0
         self._canary = self._item()
-        self.coder = Coder(stuck_s * ENCODING_SHARE, probe=self._item)
+        self.coder = Coder(stuck_s * ENCODING_SHARE, probe=self._item, discard=_discard)
         """Encodes for all who ask the model."""
 
     def saw(self, results: Sequence[Any]) -> None:
@@ -102,6 +102,12 @@ class Health:
             raise EngineError(f"task {task.name} does not take the short input that its health is told by: {encoded}")
         item = encoded.items[0]
         return replace(item, generation=GenerationParams(max_new_tokens=1)) if item.generation is not None else item
+
+
+def _discard(result: Any) -> None:
+    """Texts that were encoded too late would be computed for nobody."""
+    if isinstance(result, Pending):
+        result.future.cancel()
 
 
 def _image() -> bytes:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-HELD_BYTES = 64 << 20
-
 
 class HeldBytes:
     """A bound that all requests of one server share: what waits is bounded by number, but large bodies would fill the
     memory long before."""
 
-    def __init__(self, limit: int = HELD_BYTES) -> None:
+    def __init__(self, limit: int | None = None) -> None:
+        """limit: None for none, where a server further out has one."""
         self.limit = limit
         self.num_bytes = 0
 
     def take(self, num_bytes: int, own: int) -> bool:
         """Whether a request that holds `own` bytes may hold so many more; one that is alone may always."""
-        if self.num_bytes + num_bytes > self.limit and self.num_bytes > own:
+        if self.limit is not None and self.num_bytes + num_bytes > self.limit and self.num_bytes > own:
             return False
         self.num_bytes += num_bytes
         return True

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import http.server
+import threading
 from pathlib import Path
 
 import pytest
 
 from hfray.data.storage import Storage
 from hfray.errors import EngineError, SpecError
-from hfray.kinds.cluster import Cluster, _probe_node, cluster
+from hfray.kinds.cluster import Cluster, _probe_node, _warn_if_open, cluster
 from tests.kinds.apart import run_apart
 
 
@@ -24,6 +26,36 @@ def test_a_switch_that_lets_data_run_code_is_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv(switch, "1")
     with cluster() as each, pytest.raises(SpecError, match=f"{switch} is set"):
         each.connect()
+
+
+@pytest.mark.parametrize(("status", "warned"), [(200, True), (401, False), (403, False)])
+def test_a_cluster_that_asks_nobody_for_a_token_is_told_of(
+    status: int, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    asked: list[str] = []
+
+    class Dashboard(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Dashboard) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        _warn_if_open(f"127.0.0.1:{server.server_port}")
+        thread.join()
+        port = server.server_port
+    assert asked == ["/api/jobs/"]
+    assert ["RAY_ADDRESS=head:6379: this cluster asks nobody" in each for each in caplog.messages] == [True] * warned
+    caplog.clear()
+    _warn_if_open(f"127.0.0.1:{port}")  # where nobody answers any more
+    _warn_if_open(None)
+    assert caplog.messages == []
 
 
 def test_nothing_starts_before_connect() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForSequenceClassification, CLIPConfig, CLIPImageProcessorPil
+from transformers import AutoModelForSequenceClassification
 
 from hfray.errors import RowError, SpecError
 from hfray.inference.model_use import check_use, load_use
@@ -25,8 +25,8 @@ from hfray.inference.predictor import Predictor
 from hfray.spec.endpoint import EndpointSpec
 from hfray.tasks import TASKS
 from tests.models.lora_support import save_lora
-from tests.models.support import letter_tokenizer, save_decoder, save_model
-from tests.tasks.support import tiny_model
+from tests.models.support import save_decoder, save_model
+from tests.serving.playground_support import save_clip
 
 torch.set_num_threads(1)
 
@@ -111,18 +111,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Sequ
     found = {task: (root, answers(Folder(root), task)) for task, root in roots.items()}
     assert not any(isinstance(answer, RowError) for _, answers in found.values() for answer in answers)
     return found
-
-
-def save_clip(path: Path) -> None:
-    small = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
-    tokenizer = letter_tokenizer(77)
-    tokenizer.eos_token = "[SEP]"
-    text = {**small, "vocab_size": len(tokenizer), "eos_token_id": 3, "bos_token_id": 2, "pad_token_id": 0}
-    vision = {**small, "image_size": 32, "patch_size": 16}
-    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=32)
-    images = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=32)
-    for part in (tiny_model("AutoModel", config), tokenizer, images):
-        part.save_pretrained(path)
 
 
 PLACES = [

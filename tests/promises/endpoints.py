@@ -137,20 +137,16 @@ class Endpoints:
 
     def settled(self, name: str, count: int) -> list[int]:
         """The pids of so many replicas, once it has been these for a second: one that starts has its title at times."""
+        found: list[int] = []
 
-        def the_same() -> list[int]:
+        def the_same() -> bool:
+            nonlocal found
             found = self.replicas(name)
             time.sleep(1)
-            return found if len(found) == count and self.replicas(name) == found else []
+            return len(found) == count and self.replicas(name) == found
 
-        pids: list[int] = []
-
-        def kept() -> bool:
-            pids[:] = the_same()
-            return bool(pids)
-
-        self.wait_until(kept, 60)
-        return pids
+        self.wait_until(the_same, 60)
+        return found
 
     def wait_until(self, condition: Callable[[], Any], seconds: float) -> float:
         """How long it took. Raises TimeoutError with what the process printed."""

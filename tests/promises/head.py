@@ -39,6 +39,7 @@ class Head:
     env: Mapping[str, str] = field(default_factory=dict)
     """Of its processes."""
     pid: int = 0
+    """Of `ray start`, whose children they are."""
 
     @contextmanager
     def node(self, cpus: int = 1) -> Iterator[subprocess.Popen[bytes]]:

@@ -42,6 +42,14 @@ def file(tmp_path: Path, key: str) -> Path:
     return path
 
 
+def ask(file: Path, key: str | None) -> int:
+    """The status of one request to what was deployed."""
+    port = yaml.safe_load(file.read_text())["applications"][0]["args"]["port"]
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    url, body = f"http://127.0.0.1:{port}/models/weather", {"inputs": PLANTED}
+    return httpx.post(url, json=body, timeout=30, headers=headers).status_code
+
+
 @pytest.mark.slow
 def test_with_the_clusters_token_and_without(file: Path, faults: Path, tmp_path: Path, key: str) -> None:
     strange = tmp_path / "strange"
@@ -52,11 +60,8 @@ def test_with_the_clusters_token_and_without(file: Path, faults: Path, tmp_path:
             assert "asks for a token" in told
         told = each.hfray("deploy", str(file), "--wait", "180")
         assert "ready   weather" in told
-        port = yaml.safe_load(file.read_text())["applications"][0]["args"]["port"]
-        url, body = f"http://127.0.0.1:{port}/models/weather", {"inputs": PLANTED}
-        assert httpx.post(url, json=body, timeout=30).status_code == 401
-        bearer = {"authorization": f"Bearer {key}"}
-        assert httpx.post(url, json=body, timeout=30, headers=bearer).status_code == 200
+        assert ask(file, None) == 401
+        assert ask(file, key) == 200
         pages = {path: each.page(path) for path in TOLD}
         assert "weather" in pages["/api/serve/applications/"]
         assert "ServeReplica" in pages["/api/v0/actors?detail=1"]
@@ -72,12 +77,10 @@ def test_ray_serves_own_command(file: Path, faults: Path, tmp_path: Path, key: s
         command = [str(Path(sys.executable).parent / "serve"), "deploy", "--address", each.address, str(file)]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
-        port = yaml.safe_load(file.read_text())["applications"][0]["args"]["port"]
 
         def answers() -> bool:
             with suppress(httpx.TransportError):
-                url, bearer = f"http://127.0.0.1:{port}/models/weather", {"authorization": f"Bearer {key}"}
-                return httpx.post(url, json={"inputs": "so warm"}, timeout=30, headers=bearer).status_code == 200
+                return ask(file, key) == 200
             return False
 
         wait_for(answers)

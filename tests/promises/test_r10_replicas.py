@@ -106,9 +106,13 @@ def test_odd_requests_get_well_formed_answers_through_ray(endpoints: Endpoints, 
 
 
 @pytest.mark.parametrize(
-    ("seconds", "every_s"), [(15, 5), pytest.param(130, 15, marks=pytest.mark.chaos)], ids=["short", "long"]
+    ("seconds", "every_s", "least"),
+    [(15, 5, 300), pytest.param(130, 15, MANY, marks=pytest.mark.chaos)],
+    ids=["short", "long"],
 )
-def test_replicas_that_are_killed_under_load_are_not_seen(endpoints: Endpoints, seconds: float, every_s: float) -> None:
+def test_replicas_that_are_killed_under_load_are_not_seen(
+    endpoints: Endpoints, seconds: float, every_s: float, least: int
+) -> None:
     back_s = []
     with load(f"{endpoints.url}/models/weather", body, RATE_PER_S) as seen:
         ends = time.monotonic() + seconds
@@ -120,7 +124,7 @@ def test_replicas_that_are_killed_under_load_are_not_seen(endpoints: Endpoints, 
             time.sleep(max(0.0, every_s - back_s[-1]))
     print(f"{len(back_s)} kills, {seen.num} requests, {dict(seen.statuses)}, processes back after {back_s}")
     assert seen.failed == 0, seen.bad
-    assert seen.num >= min(MANY, 0.8 * seconds * RATE_PER_S)
+    assert seen.num >= least
 
 
 def test_a_stream_that_is_cut_ends_with_an_error_event(endpoints: Endpoints) -> None:

@@ -9,7 +9,8 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -120,13 +121,15 @@ def fuzz(url: str, num_cases: int, addresses: Sequence[str] = ()) -> Counter[tup
     few = 5
     num_cases += num_cases // 20  # where an operation has few different requests, no more of them are made
     each_s = (num_cases - few * (len(operations) - len(asking))) // (2 * len(asking)) + 1
-    session = requests.Session()
+    session, words = requests.Session(), _words(document)
     for operation in operations:
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             if operation not in asking and mode is GenerationMode.NEGATIVE and not operation.path_parameters:
                 continue
             num = each_s if operation in asking else few
-            _fuzz_one(document, session, operation, mode, num, seen, addresses)
+            # In a wrong body a text in the place of a wrong one might be right.
+            planted = partial(_planted, words=words), addresses if mode is GenerationMode.POSITIVE else ()
+            _fuzz_one(document, session, operation, mode, num, seen, *planted)
     return seen
 
 
@@ -137,12 +140,10 @@ def _fuzz_one(
     mode: GenerationMode,
     num: int,
     seen: Any,
+    plant: Callable[[Any, str], Any],
     addresses: Sequence[str],
 ) -> None:
     strategy = operation.as_strategy(generation_mode=mode)
-    words = _words(document)
-    if mode is GenerationMode.NEGATIVE:  # a text in the place of a wrong one might be right
-        addresses = ()
     planted = st.sampled_from([*addresses, *[None] * max(1, 3 * len(addresses))])
 
     @hypothesis.seed(SEED)
@@ -157,7 +158,7 @@ def _fuzz_one(
     @hypothesis.given(strategy, planted)
     def ask(case: Any, address: str | None) -> None:
         if address is not None:
-            case.body = _planted(case.body, address, words)
+            case.body = plant(case.body, address)
         begun = time.monotonic()
         response = case.call(session=session)
         took_s = time.monotonic() - begun

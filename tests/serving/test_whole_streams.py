@@ -108,8 +108,8 @@ def test_a_stream_in_tgis_words(site: Site, name: str, more: dict[str, Any]) -> 
     told = whole["details"]["tokens"]
     assert len(told) >= 2
     for event, token, place in zip(found, told, range(len(told)), strict=False):  # the token of the end is not told
-        for name in ("id", "logprob", "special"):
-            assert event["token"][name] == token[name], "texts stand where they are whole"
+        for key in ("id", "logprob", "special"):
+            assert event["token"][key] == token[key], "texts stand where they are whole"
         assert event.get("top_tokens") == (whole["details"]["top_tokens"][place] if "top_n_tokens" in more else None)
 
 
