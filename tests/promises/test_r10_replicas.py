@@ -351,20 +351,29 @@ def test_the_control_plane_may_die(endpoints: Endpoints) -> None:
     endpoints.wait_until(lambda: endpoints.processes("ray::ServeController") not in ([], [controller]), 60)
 
 
+def open_to_all(pids: set[int]) -> set[str]:
+    """Addresses that processes listen on for other machines too."""
+    return {where for where in listening(pids) if where.startswith(("0.0.0.0:", "[::]:", "*:"))}
+
+
+def pids_of_replicas(endpoints: Endpoints) -> set[int]:
+    return {pid for name in ("gateway", "weather", "writer") for pid in endpoints.replicas(name)}
+
+
 def test_another_machine_finds_nobody_who_does_not_ask_for_a_token(endpoints: Endpoints) -> None:
+    num_replicas = 4
+    endpoints.wait_until(lambda: len(pids_of_replicas(endpoints)) == num_replicas, 60)
+    endpoints.wait_until(lambda: len(open_to_all(pids_of_replicas(endpoints))) == num_replicas, 60)
     ports = {int(where.rpartition(":")[2]) for where in listening({process.pid for process in endpoints.tree()})}
     with stranger() as other:
         found = other.finds(ports)
     assert set(found) == ports
     internal = {port for port, says in found.items() if says != {REFUSED}}
-    assert len(internal) == sum(len(endpoints.replicas(name)) for name in ("gateway", "weather", "writer"))
+    assert len(internal) == num_replicas, "the port by which each talks to Ray Serve's other replicas"
     assert {frozenset(found[port]) for port in internal} == {frozenset({"UNAUTHENTICATED", "UNIMPLEMENTED"})}
 
 
 def test_nothing_listens_to_other_machines(endpoints: Endpoints) -> None:
-    pids = {process.pid for process in endpoints.tree()}
-    open_to_all = {where for where in listening(pids) if where.startswith(("0.0.0.0:", "[::]:", "*:"))}
-    replicas = {pid for name in ("gateway", "weather", "writer") for pid in endpoints.replicas(name)}
-    internal = {where for where in listening(replicas) if where in open_to_all}
-    assert open_to_all == internal, "but for the port by which Ray Serve's replicas talk"
+    all_of_them = open_to_all({process.pid for process in endpoints.tree()})
+    assert all_of_them == open_to_all(pids_of_replicas(endpoints)), "but for the port by which they talk"
     assert f"127.0.0.1:{endpoints.port}" in listening(set(endpoints.replicas("gateway")))
