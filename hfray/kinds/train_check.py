@@ -78,7 +78,11 @@ def check_training(job: TrainJob) -> CheckedTraining:
     trainer = check_trainer_fields(job.trainer)
     sizes, note = world_sizes_of(job)
     wanted = Wanted.of(job.deepspeed)
-    check_run(job, wanted.check((batch_shape(job, size) for size in sizes), trainer))
+    decided = wanted.check((batch_shape(job, size) for size in sizes), trainer)
+    check_run(job, decided)
+    if decided.get("fp16") is True and not job.workers.gpus:
+        place = "trainer.fp16" if "fp16" in trainer else f"{wanted.name}: fp16.enabled"
+        raise SpecError(f"{place}: is for GPUs (workers.gpus: 1); on CPUs use trainer.bf16: true")
     train_tokens, validation_tokens = _tokenised(job.input.train), _tokenised(job.input.validation)
     given = validation_tokens is not None
     check_metric(job, trainer, without_rows="input.validation is a folder of tokens" if given else "")

@@ -24,6 +24,7 @@ MAX_TOKEN_ID = 2**31 - 1
 class StreamOptions(Strict):
     """How a stream is sent."""
 
+    model_config = ConfigDict(strict=True)
     include_usage: bool = False
     """Whether its last event tells the numbers of tokens."""
     include_obfuscation: bool = False

@@ -45,6 +45,11 @@ _KINDS: dict[str, tuple[str, Mapping[str, tuple[str, ...]]]] = {
 """DeepSpeed's key to a training argument that it takes the place of, and which values of both mean one thing."""
 
 
+_FOREIGN_OPTIMIZER = {"zero_allow_untested_optimizer": True, "zero_force_ds_cpu_optimizer": False}
+"""For the Trainer's AdamW, which is torch's: DeepSpeed knows nothing of it, and its own for the CPU has to be
+compiled."""
+
+
 @dataclass(frozen=True, slots=True)
 class BatchShape:
     """A global batch as the workers share it."""
@@ -102,9 +107,7 @@ def config_for(
         "bf16": {"enabled": precision == "bf16"},
         "fp16": {"enabled": precision == "fp16"},
         "zero_optimization": zero,
-        # The Trainer's AdamW is torch's, of which DeepSpeed knows nothing; its own for the CPU has to be compiled.
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
+        **_FOREIGN_OPTIMIZER,
         "steps_per_print": _NO_REPORTS,
         "wall_clock_breakdown": False,
     }
@@ -153,6 +156,13 @@ def settle(
             place = f"trainer.{field}" if field in trainer else f"another key that sets {field}"
             found.append(f"{key} is {_shown(value)}, but {place} is {_shown(said[field])}")
         decided[field] = value
+    halves = [
+        f"trainer.{each}" if each in trainer else f"{each}.enabled"
+        for each in ("bf16", "fp16")
+        if {**decided, **trainer}.get(each) is True
+    ]
+    if len(halves) == 2:
+        found.append(f"{halves[0]} is true, and so is {halves[1]}; choose one of them")
     betas = _given(config, "optimizer.params.betas")
     if isinstance(betas, list | tuple) and len(betas) == 2:
         for field, beta in zip(("adam_beta1", "adam_beta2"), betas, strict=True):
@@ -176,6 +186,8 @@ def settle(
         # What it leaves out would be DeepSpeed's own defaults, whose rate is another than that of all other runs.
         own = dict.fromkeys(("lr", "betas", "eps", "weight_decay"), _FROM_JOB) | dict(optimizer.get("params") or {})
         filled["optimizer"] = {**optimizer, "params": own}
+    else:
+        filled |= {key: value for key, value in _FOREIGN_OPTIMIZER.items() if key not in config}
     return Settled({**config, **filled}, {key: value for key, value in decided.items() if key not in trainer})
 
 

@@ -190,6 +190,8 @@ def test_every_head_learns(office: TrainOffice) -> None:
     bert = {"config": {"model_type": "bert", "max_position_embeddings": 128, **tiny}}
     t5 = {"model_type": "t5", "d_model": 32, "d_ff": 64, "num_layers": 2, "num_heads": 2, "d_kv": 16}
     office.write("pairs.parquet", text=TEXTS, text_pair=[text[::-1] for text in TEXTS], label=LABELS)
+    office.write("ranks.parquet", text=TEXTS, text_pair=[text[::-1] for text in TEXTS], label=["x" in t for t in TEXTS])
+    save_model(office.folder / "ranker", labels=("relevance",))
     talker = letter_tokenizer(256)
     talker.eos_token = talker.sep_token
     talker.save_pretrained(office.folder / "talker")
@@ -221,6 +223,7 @@ def test_every_head_learns(office: TrainOffice) -> None:
         ),
         ("train", "tokenizer", bert, {"task": "fill-mask", "max_length": 64}, {"perplexity"}),
         ("pairs", "model", {}, {"task": CLASSIFY, "mode": "pair"}, {"accuracy", "macro_f1"}),
+        ("ranks", "ranker", {}, {"task": "text-ranking"}, {"loss"}),
         (
             "talks",
             "talker",

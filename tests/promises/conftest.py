@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.models.support import save_model
+from tests.promises.disk import mounted
 from tests.promises.rig import Helper, Nodes, Rig, environment
 
 
@@ -40,3 +41,9 @@ def rig(tmp_path: Path, nursery: Helper, nodes: Nodes, faults: Path, model: Path
     each = Rig(tmp_path, nursery, nodes, faults, model)
     yield each
     each.close()
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    with mounted() as folder:
+        yield folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import psutil
 import yaml
@@ -220,16 +222,16 @@ def load(
 
     found, stop = Load(), threading.Event()
 
-    async def one(client: httpx.AsyncClient, number: int) -> None:
+    async def one(client: aiohttp.ClientSession, number: int) -> None:
         started = time.monotonic()
         try:
-            response = await client.post(url, json=dict(bodies(number)))
-            status = str(response.status_code)
-            if status in ("429", "503") and not _is_polite(response):
-                found.rude.append(f"{status} {response.headers} {response.text[:200]}")
+            async with client.post(url, json=dict(bodies(number))) as response:
+                text, status = await response.text(), str(response.status)
+            if status in ("429", "503") and not _is_polite(response.headers, text):
+                found.rude.append(f"{status} {dict(response.headers)} {text[:200]}")
             if status != "200" and len(found.bad) < 5:
-                found.bad.append(f"{status} {response.text[:200]}")
-        except httpx.HTTPError as error:
+                found.bad.append(f"{status} {text[:200]}")
+        except (aiohttp.ClientError, TimeoutError) as error:
             status = type(error).__name__
             if len(found.bad) < 5:
                 found.bad.append(repr(error))
@@ -244,8 +246,10 @@ def load(
                 await asyncio.sleep(READY_EVERY_S)
 
     async def run() -> None:
-        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        async with httpx.AsyncClient(timeout=60, limits=limits, headers=headers) as client:
+        # aiohttp: a request that waits for a connection costs httpx's pool time at every answer, so that one standstill
+        # of the machine leaves the client behind for good.
+        connector, timeout = aiohttp.TCPConnector(limit=connections), aiohttp.ClientTimeout(60)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as client:
             tasks: set[asyncio.Task[None]] = {asyncio.create_task(look())}
             started, number = time.monotonic(), 0
             while not stop.is_set():
@@ -265,9 +269,9 @@ def load(
         thread.join()
 
 
-def _is_polite(refusal: httpx.Response) -> bool:
+def _is_polite(headers: Mapping[str, str], text: str) -> bool:
     with contextlib.suppress(ValueError, KeyError):
-        return int(refusal.headers["retry-after"]) >= 1 and bool(refusal.json()["error"])
+        return int(headers["retry-after"]) >= 1 and bool(json.loads(text)["error"])
     return False
 
 

@@ -9,15 +9,11 @@ starts.
 from __future__ import annotations
 
 import base64
-import contextlib
 import gzip
 import json
 import random
-import shutil
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,38 +28,12 @@ from hfray.kinds.indexing import index_input
 from hfray.spec.sections import InputSpec
 from tests.hub_stand_in import Repo, serve_hub
 from tests.promises import oracle, undisturbed
+from tests.promises.disk import fill
 from tests.promises.rig import Observer, Rig, Run, seeds, within
 
-DISK_BYTES = 64 * 2**20
 ANSWER_S = 60.0
 DATA_ERROR, ENGINE_ERROR = 4, 5
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.fixture
-def disk() -> Iterator[Path]:
-    """A file system of 64 MB, under a short path (Ray puts sockets on it); skips where this user may not mount one."""
-    folder = Path(tempfile.mkdtemp(prefix="r7-"))
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)], capture_output=True, text=True
-    )
-    if mount.returncode:
-        folder.rmdir()
-        pytest.skip(f"mounting a tmpfs is not permitted here: {mount.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-    folder.rmdir()
-
-
-def fill(disk: Path, spare_bytes: int = 0) -> Path:
-    """A file that leaves so much room on the disk."""
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        left = shutil.disk_usage(disk).free - spare_bytes
-        with contextlib.suppress(OSError):  # others write too, so that it may be full a moment earlier
-            while left > 0 and (written := file.write(bytes(min(left, 2**20)))):
-                left -= written
-    return ballast
 
 
 def check_failure(run: Run, output: Path, code: int, since: float, *, cause: str = "no space left") -> list[Path]:

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.promises.rig import Nodes, Rig, Run, environment
+from tests.promises.disk import fill
+from tests.promises.rig import Nodes, Rig, Run, environment, within
 
 STEPS, SAVE_STEPS = 60, 10
 METHODS: dict[str, Any] = {"full": "full", "lora": {"name": "lora", "r": 4}, "qlora": {"name": "qlora", "r": 4}}
@@ -52,7 +53,7 @@ def ended(output: Path) -> Ended:
     )
 
 
-def training_job(rig: Rig, name: str, method: str, stage: int, **trainer: Any) -> Path:
+def training_job(rig: Rig, name: str, method: str, stage: int, *, output: Path | None = None, **trainer: Any) -> Path:
     source = rig.folder / "rows.parquet"
     if not source.exists():
         dice = random.Random(0)
@@ -68,7 +69,7 @@ def training_job(rig: Rig, name: str, method: str, stage: int, **trainer: Any) -
         method=METHODS[method],
         deepspeed=stage,
         input={"train": {"path": str(source)}, "validation": {"path": str(source), "limit": 50}},
-        output={"path": str(rig.folder / name)},
+        output={"path": str(output or rig.folder / name)},
         global_batch_size=8,
         trainer={
             "max_steps": STEPS,
@@ -152,6 +153,29 @@ def test_what_is_wrong_with_a_job_is_told_once_and_not_tried_again(rig: Rig) -> 
     began = [phase for before, phase in pairwise(["", *phases]) if phase != before]  # said again every few seconds
     assert began.count("loading") == 1, began
     assert not (rig.folder / "wrong" / "_SUCCESS").exists()
+
+
+@pytest.mark.slow
+def test_a_full_disk_keeps_the_checkpoint_before(rig: Rig, disk: Path) -> None:
+    """R7, for training."""
+    output = disk / "out"
+    job = training_job(rig, "full", *IN_THE_SUITE, output=output)
+    run = rig.start(job)
+    rig.wait_for(lambda: last_step(output) >= 2 * SAVE_STEPS, run)
+    ballast = fill(disk)
+    full_at = time.monotonic()
+    assert run.wait() == 4, run.text()
+    took_s = time.monotonic() - full_at
+    assert "no space left" in "\n".join(run.text().splitlines()[-20:]), run.text()
+    assert took_s < within(60), run.text()
+    assert not (output / "_SUCCESS").exists()
+    kept = last_step(output)
+    assert kept >= 2 * SAVE_STEPS
+    ballast.unlink()
+    rig.run(job)
+    found = ended(output)
+    assert len(found.losses) == STEPS
+    assert found.resumed_from == [kept]
 
 
 def kill(rig: Rig, run: Run, victim: str, dice: random.Random) -> None:

@@ -65,7 +65,7 @@ CHAT: dict[str, Any] = {"model": "text-generation", "messages": [{"role": "user"
         ({"min_tokens": 2, "max_completion_tokens": 2}, True), ({"min_tokens": 3, "max_completion_tokens": 2}, False),
         ({"stop": ["a" * 64] * 4}, True), ({"stop": ["a"] * 5}, False), ({"stop": "a" * 64}, True),
         ({"stop": "a" * 65}, False), ({"stop": ["a" * 65]}, False), ({"stop": ""}, False),
-        ({"messages": []}, False),
+        ({"messages": []}, False), ({"stream_options": {"include_usage": 1}}, False),
     ],
     ids=str,
 )  # fmt: skip
