@@ -92,6 +92,11 @@ def step(folder: Path) -> None:
         ["hfray", f"{statistics.median(rates):,.0f}", _cores(ours), f"{ratio(rates, plain_rates):.2f}"],
     ]
     table("MiniLM on banking77, batches of 16", ["side", "positions/s", "cores busy", "of Trainer"], rows)
+    of_a_core = [
+        [rate / each["cores"] for rate, each in zip(side_rates, sides, strict=True)]
+        for side_rates, sides in ((rates, ours), (plain_rates, theirs))
+    ]
+    print(f"For the time of a core that it has, hfray does {ratio(*of_a_core):.2f} of what Trainer does.\n")
 
 
 def workers(folder: Path) -> None:

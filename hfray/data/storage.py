@@ -37,6 +37,7 @@ class Backend(Protocol):
     def delete(self, key: str) -> None: ...
     def delete_prefix(self, prefix: str) -> None: ...
     def make_dirs(self, key: str) -> None: ...
+    def for_arrow(self, key: str) -> tuple[Any, str]: ...
 
 
 class Storage:
@@ -70,6 +71,12 @@ class Storage:
         if self.is_local:
             return key
         return f"{self._scheme}://{self._bucket}/{key}".rstrip("/") if self._bucket else f"{self._scheme}://{key}"
+
+    def for_arrow(self, path: str) -> tuple[Any, str]:
+        """pyarrow's file system for `path`, and its name there: for libraries that write by themselves. None for a
+        disk."""
+        with translated(self.url(path), "look at"):
+            return self._backend.for_arrow(self._key(path))
 
     def local_path(self, path: str) -> Path:
         """`path` on this machine's disk. Raises ValueError for a remote root."""

@@ -66,6 +66,9 @@ class HubStore:
     def make_dirs(self, key: str) -> None:
         raise _read_only(key)
 
+    def for_arrow(self, key: str) -> tuple[Any, str]:
+        raise _read_only(key)
+
 
 def _info(path: str, found: dict[str, Any]) -> FileInfo:
     return FileInfo(path, found["size"] or 0, str(found.get("blob_id") or found.get("xet_hash") or ""))

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from hfray.data.base import FileInfo
 from hfray.errors import DataError
@@ -120,6 +120,9 @@ class LocalStore:
             if not os.path.lexists(prefix):
                 return
         shutil.rmtree(prefix)
+
+    def for_arrow(self, key: str) -> tuple[Any, str]:
+        return None, key
 
     def make_dirs(self, key: str) -> None:
         os.makedirs(key, exist_ok=True)

@@ -39,13 +39,19 @@ class ObjectStore:
         client: dict[str, Any] = {"connect_timeout": "5s", "timeout": "120s"}
         if endpoint.startswith("http://"):
             client["allow_http"] = True
-        config = {"aws_endpoint": endpoint} if scheme == "s3" and endpoint else None
-        self._store = from_url(
-            self._root,
-            config=config,
-            client_options=client,
-            retry_config={"max_retries": 6, "retry_timeout": timedelta(seconds=60)},
-        )
+        self._settings: dict[str, Any] = {
+            "config": {"aws_endpoint": endpoint} if scheme == "s3" and endpoint else None,
+            "client_options": client,
+            "retry_config": {"max_retries": 6, "retry_timeout": timedelta(seconds=60)},
+        }
+        self._store = from_url(self._root, **self._settings)
+
+    def for_arrow(self, key: str) -> tuple[Any, str]:
+        from obstore.fsspec import FsspecStore
+        from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+        scheme, _, bucket = self._root.partition("://")
+        return PyFileSystem(FSSpecHandler(FsspecStore(scheme, **self._settings))), f"{bucket}/{key}"
 
     def list(self, prefix: str) -> Iterator[FileInfo]:
         import obstore

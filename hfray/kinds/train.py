@@ -23,7 +23,7 @@ from hfray.kinds.tokenize import TokenizeRun
 from hfray.kinds.train_check import CheckedTraining, check_labels, check_training
 from hfray.kinds.train_setup import Settled, SetupMaker
 from hfray.kinds.train_tokens import Tokenised, given_tokens, tokenize_job
-from hfray.kinds.training_board import TrainingWatch, watched_training
+from hfray.kinds.training_board import TrainingWatch, lost_workers, watched_training
 from hfray.kinds.training_curve import curve_svg
 from hfray.models.result_files import CURVE_FILE
 from hfray.spec.fields import fingerprint
@@ -124,6 +124,7 @@ class TrainRun(ModelRun[TrainJob]):
             self._checked, self._train, self._validation, self._ledger, ray_cluster, self._progress.phase
         ).settle()
         setup = settled.setup
+        self._progress.note(f"deepspeed: {settled.plan.choice.reason}")
         self._progress.begin()
         self._progress.total(setup.schedule.length.num_steps, "steps")
         self._progress.phase("starting workers")
@@ -142,7 +143,7 @@ class TrainRun(ModelRun[TrainJob]):
             first_step=first_step,
             size_bytes=sum(outcome.files.values()),
             metrics=outcome.facts["metrics"],
-            training=self._training_facts(settled, outcome, failures=max(0, watch.standing.groups - 1)),
+            training=self._training_facts(settled, outcome, failures=watch.standing.failures),
         )
         if report.training is not None:
             self._ledger.write(CURVE_FILE, curve_svg(report.training).encode())
@@ -168,6 +169,7 @@ class TrainRun(ModelRun[TrainJob]):
         resources: dict[str, float] = {"CPU": workers.cpus, "GPU": workers.gpus}
         if workers.memory_gb is not None:
             resources["memory"] = workers.memory_gb * 2**30
+        filesystem, ray_path = self._ledger.storage.for_arrow(RAY_FOLDER)
         trainer = TorchTrainer(
             train_worker,
             train_loop_config={"setup": setup, "board": watch.board},
@@ -180,8 +182,10 @@ class TrainRun(ModelRun[TrainJob]):
             ),
             run_config=ray.train.RunConfig(
                 name=f"{self._job.name}-{os.getpid()}",
-                storage_path=self._ledger.storage.url(RAY_FOLDER),
+                storage_path=ray_path,
+                storage_filesystem=filesystem,
                 failure_config=ray.train.FailureConfig(max_failures=self._job.max_failures),
+                callbacks=[lost_workers(watch.board)],
             ),
         )
         outcome = trainer.fit().return_value

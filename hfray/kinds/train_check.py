@@ -16,6 +16,8 @@ from hfray.kinds.train_metric import check_metric
 from hfray.kinds.train_numbers import batch_shape, check_run, world_sizes_of
 from hfray.models.info import model_info
 from hfray.models.packed_attention import Separation, prove_packing
+from hfray.models.quantization import is_quantized, quantization_of
+from hfray.models.resolve import ADAPTER_CONFIG
 from hfray.models.source import ModelSource, resolve_source
 from hfray.models.targets import Targets, on_meta, targets_of
 from hfray.models.tokenizers import TokenizerFacts, load_tokenizer, safe_max_length
@@ -95,11 +97,8 @@ def check_training(job: TrainJob) -> CheckedTraining:
     config = training_config(job.model, source, Head(auto_model, num_labels=_ANY_LABELS), vocabulary)
     model = on_meta(config, auto_model)
     targets = targets_of(job.method, model, auto_model) if isinstance(job.method, LoraSpec) else None
-    if source is not None and job.model.config is None and not source.has_safetensors:
-        raise SpecError(
-            f"model.path: {source.name} has no model.safetensors; pickled weights can run code and are not loaded. "
-            "Convert it once with save_pretrained(), or train from scratch with model.config"
-        )
+    if source is not None and job.model.config is None:
+        _check_weights(source, config)
     for tokens, field in ((train_tokens, "input.train"), (validation_tokens, "input.validation")):
         if tokens is not None:
             _check_tokens(job, tokens, field, tokenizer, name)
@@ -169,6 +168,11 @@ def _sources(job: TrainJob, tokens: Tokens | None) -> tuple[ModelSource | None, 
     if job.model.path is not None:
         kind: Any = "tokenizer" if job.model.config is not None else "model"
         found = resolve_source(job.model.path, job.model.revision, kind=kind)
+        if ADAPTER_CONFIG in found.files and not found.has_safetensors and job.model.config is None:
+            raise SpecError(
+                f"model.path: {found.name} is an adapter; merge it first (hfray explain export) and train what that "
+                "makes, or train its base"
+            )
         has_config = "config.json" in found.files
         return (found if has_config or job.model.config is None else None), found
     if tokens is None:
@@ -178,6 +182,20 @@ def _sources(job: TrainJob, tokens: Tokens | None) -> tuple[ModelSource | None, 
         )
     folder = f"{job.input.train.path[0].rstrip('/')}/{TOKENIZER_FOLDER}"
     return None, resolve_source(folder, None, kind="tokenizer")
+
+
+def _check_weights(source: ModelSource, config: Any) -> None:
+    """Raises SpecError for weights that cannot be trained."""
+    if not source.has_safetensors:
+        raise SpecError(
+            f"model.path: {source.name} has no model.safetensors; pickled weights can run code and are not loaded. "
+            "Convert it once with save_pretrained(), or train from scratch with model.config"
+        )
+    if is_quantized(config):
+        raise SpecError(
+            f"model.path: the weights of {source.name} are quantised ({quantization_of(config)}) and cannot be "
+            "trained; start from the model that they were made of, with method: qlora where memory is short"
+        )
 
 
 def _check_tokens(job: TrainJob, tokens: Tokens, field: str, tokenizer: Any, name: str) -> None:

@@ -18,13 +18,15 @@ from hfray.kinds.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the workers have told so far. groups: worker groups that have started."""
+    """What the workers have told so far. groups: worker groups that have started; failures: groups that were lost, not
+    those that made room for a larger or smaller one."""
 
     step: int = 0
     tokens: int = 0
     loss: float | None = None
     workers: int = 0
     groups: int = 0
+    failures: int = 0
     error: HfrayError | None = None
 
 
@@ -37,6 +39,10 @@ class TrainingBoard:
     def started(self, workers: int) -> None:
         """A group of so many has."""
         self._standing |= {"workers": workers, "groups": self._standing.get("groups", 0) + 1}
+
+    def lost(self) -> None:
+        """A group was."""
+        self._standing["failures"] = self._standing.get("failures", 0) + 1
 
     def tick(self, step: int, tokens: int, loss: float | None) -> None:
         self._standing |= {"step": step, "tokens": tokens, "loss": loss}
@@ -100,6 +106,17 @@ class TrainingWatch:
                 resumed_rows=self._first.step - 1,
                 loss=self.standing.loss,
             )
+
+
+def lost_workers(board: Any) -> Any:
+    """Ray Train's callback that tells the board of lost groups."""
+    from ray.train import UserCallback
+
+    class LostWorkers(UserCallback):  # type: ignore[misc]  # chosen by Ray when it is imported
+        def after_exception(self, run_context: Any, worker_exceptions: Any) -> None:
+            board.lost.remote()
+
+    return LostWorkers()
 
 
 @contextlib.contextmanager

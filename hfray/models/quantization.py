@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -121,6 +121,19 @@ def spare_odd_layers(model: torch.nn.Module) -> None:
             outputs, inputs = state.shape
             if outputs % _KERNEL_OUTPUTS or inputs % state.blocksize:
                 module.support_avx512bf16_for_cpu = False
+
+
+def unquantized(model: Any, names: Collection[str]) -> None:
+    """Puts plain layers in place of the quantised ones at and below the modules of these names. Their weights are
+    random: an adapter brings them whole, and they were never rounded while they were trained."""
+    quantised = ("Linear4bit", "Linear8bitLt")
+    for path, module in list(model.named_modules()):
+        inside = any(f".{name}." in f".{path}." for name in names)
+        if inside and type(module).__name__ in quantised:
+            plain = torch.nn.Linear(
+                module.in_features, module.out_features, module.bias is not None, module.weight.device, model.dtype
+            )
+            model.set_submodule(path, plain)
 
 
 def spare_all_layers(model: torch.nn.Module) -> None:

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,8 +173,34 @@ def _pretrained(
             llm_int8_skip_modules=[*targets.whole, *targets.head, *targets.output],
         )
     remedy = "use method: qlora, more workers with deepspeed: 3, or a smaller model"
-    model, new, _ = from_pretrained(auto_model, source, device, arguments, remedy=remedy)
+    with _undivided() if _has_other_head(source, config, auto_model) else nullcontext():
+        model, new, _ = from_pretrained(auto_model, source, device, arguments, remedy=remedy)
     return model, sorted(new)
+
+
+def _has_other_head(source: ModelSource, config: Any, auto_model: str) -> bool:
+    """Whether the files bring such a head for another number of labels."""
+    import transformers
+
+    own = load_config(source)
+    head = getattr(transformers, auto_model)._model_mapping[type(config)].__name__
+    return head in (own.architectures or ()) and own.num_labels != config.num_labels
+
+
+@contextmanager
+def _undivided() -> Iterator[None]:
+    """Each rank loads all weights, which DeepSpeed then divides; where Transformers divides them while it loads, a head
+    of another shape is an error."""
+    from transformers.integrations import deepspeed
+
+    reference = deepspeed._hf_deepspeed_config_weak_ref
+    kept = None if reference is None else reference()
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if kept is not None:
+            deepspeed.set_hf_deepspeed_config(kept)
 
 
 def _with_adapter(

@@ -29,11 +29,15 @@ class Rhythm:
     """Whether the first step is one of them in any case."""
     after: int = 0
     """Not before so many steps."""
+    between: int | None = None
+    """Beside the ends of epochs every so many steps too."""
 
     def at(self, step: int, length: RunLength) -> bool:
         if step < self.after:
             return False
         if self.first and step == 1:
+            return True
+        if self.between and step % self.between == 0:
             return True
         if self.every == "epoch":
             return step in length.epoch_ends()
@@ -58,8 +62,9 @@ class Cadence:
 
     @classmethod
     def of(cls, trainer: Mapping[str, Any], length: RunLength, *, has_validation: bool) -> Cadence:
-        """From TrainingArguments by name. What is not said is Transformers' default, but: evaluations and checkpoints
-        are made every epoch where there are rows to evaluate on, and logs about a hundred times a run.
+        """From TrainingArguments by name. What is not said is Transformers' default, but: evaluations are made every
+        epoch where there are rows to evaluate on, checkpoints every epoch and every 500 steps, and logs about a hundred
+        times a run.
 
         Raises SpecError: a strategy that there is not.
         """
@@ -67,8 +72,9 @@ class Cadence:
             trainer, "logging", length, "steps", max(1, min(_DEFAULT_STEPS, length.num_steps // _LOGGED_POINTS))
         )
         evaluate = _rhythm(trainer, "eval", length, "epoch" if has_validation else "no", log.steps)
-        save_default: Every = "epoch" if has_validation and "save_steps" not in trainer else "steps"
-        save = _rhythm(trainer, "save", length, save_default, _DEFAULT_STEPS)
+        save = Rhythm("epoch", between=_DEFAULT_STEPS)
+        if {"save_strategy", "save_steps"} & trainer.keys():
+            save = _rhythm(trainer, "save", length, "steps", _DEFAULT_STEPS)
         metric = str(trainer.get("metric_for_best_model") or "loss").removeprefix("eval_")
         greater = trainer.get("greater_is_better")
         return cls(

@@ -3,9 +3,11 @@ exceptions only."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hfray.data.store_errors import storage_error
 from hfray.engines.failures import is_out_of_memory
 from hfray.errors import EngineError, HfrayError, SpecError
 
@@ -20,9 +22,9 @@ _CONTRADICTED = "DeepSpeed config values that mismatch TrainingArguments"
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Raises EngineError for memory that is not enough, SpecError for a package that is not there and for steps of an
-    author's DeepSpeed configuration that are not the run's. Anything else is the loss of a worker or of a device, after
-    which new workers may go on."""
+    """Raises EngineError for memory that is not enough, DataError for a disk that is full, SpecError for a package that
+    is not there and for steps of an author's DeepSpeed configuration that are not the run's. Anything else is the loss
+    of a worker or of a device, after which new workers may go on."""
     try:
         yield
     except HfrayError:
@@ -31,6 +33,10 @@ def told() -> Iterator[None]:
         raise SpecError(
             f"trainer, model: what they ask for is not installed where the workers run ({_line(error)}); install it"
         ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise storage_error(error, error.filename or "to a disk where a worker runs", "write") from error
     except Exception as error:
         if _CONTRADICTED in str(error):
             raise SpecError(f"deepspeed: {_line(error)}") from error

@@ -11,11 +11,14 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from rich.console import Console
 from safetensors.torch import load_file
 from tokenizers import normalizers
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from hfray.engines.batch import BatchEngine
 from hfray.errors import EngineError, HfrayError, SpecError
@@ -30,7 +33,7 @@ from hfray.spec.tokenize import TokenizeJob
 from hfray.tasks import TASKS
 from hfray.training.cadence import SETTLED
 from tests.kinds.train_office import TrainOffice
-from tests.models.support import letter_tokenizer, save_model
+from tests.models.support import letter_tokenizer, save_decoder, save_model
 from tests.serving.office import replica_of
 
 pytestmark = pytest.mark.slow
@@ -66,6 +69,28 @@ def classifier(office: TrainOffice, trainer: dict[str, Any] | None = None, **cha
 PARTS = {"train": "train", "validation": "dev"}
 
 
+def loss_by_hand(folder: Path, texts: list[str], labels: list[str], smoothing: float = 0.0) -> float:
+    """Of a classifier in a folder, one text at a time."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with torch.inference_mode():
+        logits = torch.cat([model(**tokenizer(text, return_tensors="pt")).logits for text in texts])
+    classes = torch.tensor([CLASSES.index(each) for each in labels])
+    return float(torch.nn.functional.cross_entropy(logits, classes, label_smoothing=smoothing))
+
+
+def offloaded(stage: int) -> dict[str, Any]:
+    """What DeepSpeed needs to be told to keep everything in the host's memory."""
+    away = {"device": "cpu"}
+    return {
+        "zero_optimization": {
+            "stage": stage,
+            "offload_optimizer": away,
+            **({"offload_param": away} if stage == 3 else {}),
+        }
+    }
+
+
 def losses(report: Report) -> list[float | None]:
     assert report.training is not None
     return [point.loss for point in report.training.points]
@@ -81,6 +106,7 @@ def test_a_tuned_model_scores_as_its_last_evaluation_said(office: TrainOffice) -
     variants: tuple[tuple[dict[str, Any], dict[str, Any], int], ...] = (
         ({"name": "full"}, {}, 0),
         ({"name": "lora"}, {}, 0),
+        ({"name": "qlora"}, {}, 0),
         ({"name": "lora", "rslora": True, "dora": True}, best, 3),
     )
     for method, trainer, stage in variants:
@@ -102,12 +128,14 @@ def test_a_tuned_model_scores_as_its_last_evaluation_said(office: TrainOffice) -
         assert yaml.safe_load(facts["spec"])["global_batch_size"] == 8
         rows = [{"text": text} for text in TEXTS[:21]]
         task_class = TASKS["text-classification"]
-        loaded = load_model(ModelSpec(path=str(office.out), dtype="float32"), task_class)
+        rounded = {"quantization": "nf4", "double_quantization": True} if method["name"] == "qlora" else {}
+        scored_model = {"path": str(office.out), "dtype": "float32", **rounded}
+        loaded = load_model(ModelSpec.model_validate(scored_model), task_class)
         engine = BatchEngine(loaded)
         task = task_class(task_class.Options(name="text-classification"), loaded.processor, loaded.info)
         results = Predictor(task, engine).predict(rows)
         engine.close()
-        replica, _ = replica_of(office.out, "text-classification")  # as an endpoint loads it
+        replica, _ = replica_of(office.out, "text-classification", model=scored_model)  # as an endpoint loads it
         (reply,) = asyncio.run(replica.predict([Ask(tuple(rows))]))
         replica.close()
         labels = [[[entry["label"] for entry in each] for each in found] for found in (reply.results, results)]
@@ -128,6 +156,8 @@ def test_losses_are_those_of_the_whole_batch_whatever_the_stage_and_the_workers(
         ("full, alone, all at once", "full", 1, 1, 8),
         ("full, two", "full", 2, 2, 2),
         ("full, two, divided", "full", 3, 2, 4),
+        ("full, two, offloaded", "full", offloaded(2), 2, 2),
+        ("full, two, divided and offloaded", "full", offloaded(3), 2, 2),
         ("lora, alone", "lora", 0, 1, 2),
         ("lora, two, divided", "lora", 3, 2, 2),
         ("qlora, two", "qlora", 1, 2, 2),
@@ -196,45 +226,72 @@ def test_every_head_learns(office: TrainOffice) -> None:
     talker.eos_token = talker.sep_token
     talker.save_pretrained(office.folder / "talker")
     office.write("talks.parquet", prompt=[text[:3] for text in TEXTS], completion=[text[3:] for text in TEXTS])
+    save_decoder(office.folder / "writer")
+    turns = [[{"role": "user", "content": t[:3]}, {"role": "assistant", "content": t[3:]}] for t in TEXTS]
+    office.write("chats.parquet", messages=turns)
+    lora, qlora = {"name": "lora", "r": 4}, {"name": "qlora", "r": 4}
+    # Each head with a method and a stage, so that all pairs of the two are there.
     cases: list[tuple[str, str, dict[str, Any], dict[str, Any], set[str]]] = [
-        ("tags", "TokenClassification", {}, {"task": "token-classification"}, {"f1", "precision", "recall"}),
-        ("numbers", "model", {}, {"task": CLASSIFY}, {"pearson", "spearman"}),
-        ("several", "model", {}, {"task": CLASSIFY}, {"micro_f1", "macro_f1"}),
         (
-            "answers",
-            "QuestionAnswering",
-            {},
-            {"task": "question-answering", "max_length": 48, "mode": {"name": "windows", "stride": 8}},
+            "tags", "TokenClassification", {}, {"task": "token-classification", "method": lora, "deepspeed": 3},
+            {"f1", "precision", "recall"},
+        ),
+        ("numbers", "model", {}, {"task": CLASSIFY, "deepspeed": 2}, {"pearson", "spearman"}),
+        ("several", "model", {}, {"task": CLASSIFY, "method": lora, "deepspeed": 1}, {"micro_f1", "macro_f1"}),
+        (
+            "answers", "QuestionAnswering", {},
+            {
+                "task": "question-answering", "max_length": 48, "mode": {"name": "windows", "stride": 8},
+                "deepspeed": 3,
+            },
             {"exact_match", "f1"},
         ),
         (
-            "targets",
-            "tokenizer",
-            {"config": {**t5, "decoder_start_token_id": 0}},
-            {"task": {"name": "summarization", "max_new_tokens": 8}},
+            "targets", "tokenizer", {"config": {**t5, "decoder_start_token_id": 0}},
+            {"task": {"name": "summarization", "max_new_tokens": 8}, "deepspeed": 1},
             {"rouge1", "rougeL"},
         ),
         (
-            "train",
-            "tokenizer",
-            llama,
-            {"task": "text-generation", "mode": {"name": "packed", "append_eos": False}, "max_length": 64},
+            "train", "tokenizer", llama,
+            {
+                "task": "text-generation", "mode": {"name": "packed", "append_eos": False}, "max_length": 64,
+                "deepspeed": 3,
+            },
             {"perplexity"},
         ),
-        ("train", "tokenizer", bert, {"task": "fill-mask", "max_length": 64}, {"perplexity"}),
-        ("pairs", "model", {}, {"task": CLASSIFY, "mode": "pair"}, {"accuracy", "macro_f1"}),
-        ("ranks", "ranker", {}, {"task": "text-ranking"}, {"loss"}),
+        ("train", "tokenizer", bert, {"task": "fill-mask", "max_length": 64, "deepspeed": 0}, {"perplexity"}),
         (
-            "talks",
-            "talker",
-            llama,
-            {"task": "text-generation", "mode": {"name": "chat", "form": "completion"}, "max_length": 64},
+            "pairs", "model", {}, {"task": CLASSIFY, "mode": "pair", "method": qlora, "deepspeed": 2},
+            {"accuracy", "macro_f1"},
+        ),
+        ("ranks", "ranker", {}, {"task": "text-ranking", "method": lora, "deepspeed": 2}, {"loss"}),
+        (
+            "talks", "talker", llama,
+            {
+                "task": "text-generation", "mode": {"name": "chat", "form": "completion"}, "max_length": 64,
+                "deepspeed": 2,
+            },
             {"perplexity"},
         ),
-    ]
+        (
+            "chats", "writer", {},
+            {"task": "text-generation", "mode": "chat", "method": qlora, "deepspeed": 3},
+            {"perplexity"},
+        ),
+        (
+            "train", "writer", {},
+            {"task": "text-generation", "mode": "plain", "method": qlora, "deepspeed": 1},
+            {"perplexity"},
+        ),
+        ("train", "model", {}, {"task": CLASSIFY, "method": qlora, "deepspeed": 0}, {"accuracy"}),
+        ("train", "model", {}, {"task": CLASSIFY, "method": lora, "deepspeed": 0}, {"accuracy"}),
+    ]  # fmt: skip
+    tried = {(changes.get("method", {"name": "full"})["name"], changes["deepspeed"]) for *_, changes, _ in cases}
+    assert len(tried) == 3 * 4
     for name, model, more, changes, metrics in cases:
         path = str(office.folder / f"{name}.parquet")
-        trainer = TRAINER | {"learning_rate": 3e-3, "max_steps": 8, "eval_on_start": True}
+        steps = 20 if changes.get("method") == qlora else 8
+        trainer = TRAINER | {"learning_rate": 3e-3, "max_steps": steps, "eval_on_start": True}
         report = office.run(
             restart=True,
             model={"path": str(office.folder / model), **more},
@@ -255,8 +312,41 @@ def test_numbers_cannot_be_smoothed(office: TrainOffice) -> None:
     path = office.write("numbers.parquet", text=TEXTS, label=[len(text) / 10 + 0.05 for text in TEXTS])
     with pytest.raises(SpecError, match=r"label_smoothing_factor: is for one class a row, .* of regression"):
         office.run(**classifier(office, {"label_smoothing_factor": 0.1}, input={"train": path}))
-    smooth = office.run(restart=True, **classifier(office, {"label_smoothing_factor": 0.1, "max_steps": 1}))
-    assert losses(smooth)[0] is not None
+    several = office.write("several.parquet", text=TEXTS, label=[[c for c in "abc" if c in text] for text in TEXTS])
+    with pytest.raises(SpecError, match=r"label_smoothing_factor: is for one class a row, .* of multi_label"):
+        office.run(restart=True, **classifier(office, {"label_smoothing_factor": 0.1}, input={"train": several}))
+
+
+def test_the_first_loss_and_the_tokens_are_those_by_hand(office: TrainOffice) -> None:
+    """All rows in one step, before anything is learned."""
+    save_model(office.folder / "still", labels=CLASSES, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    tokenizer = letter_tokenizer()
+    for smoothing in (0.0, 0.2):
+        report = office.run(
+            restart=True,
+            **classifier(
+                office,
+                {"label_smoothing_factor": smoothing, "max_steps": 1},
+                model={"path": str(office.folder / "still")},
+                global_batch_size=len(TEXTS),
+            ),
+        )
+        assert losses(report)[0] == pytest.approx(
+            loss_by_hand(office.folder / "still", TEXTS, LABELS, smoothing), abs=1e-5
+        )
+        assert report.training is not None
+        assert report.training.tokens == sum(len(tokenizer(text).input_ids) for text in TEXTS)
+
+
+def test_a_label_that_training_rows_do_not_have_is_told(office: TrainOffice) -> None:
+    path = office.write("odd.parquet", text=TEXTS[:21], label=[*LABELS[:20], "boiling"])
+    parts = {"train": str(office.folder / "train.parquet"), "validation": path}
+    with pytest.raises(HfrayError, match=r"1 rows failed \(UnknownLabel 1\).*validation.*errors"):
+        office.run(**classifier(office, input=parts))
+    (errors,) = (office.out / "_work/tokens/validation").rglob("errors/*.parquet")
+    (error,) = pq.read_table(errors)["error"].to_pylist()
+    assert error["message"] == "label 'boiling' is not in labels; the 2 classes are 'cold', 'warm'"
+    assert office.groups == 0
 
 
 def test_what_is_not_computed_under_zero_3_cannot_decide_on_the_best_model(office: TrainOffice) -> None:
@@ -276,9 +366,13 @@ def test_what_is_not_computed_under_zero_3_cannot_decide_on_the_best_model(offic
 # -- stopping and going on
 
 
-@pytest.mark.parametrize(("method", "stage"), [("full", 2), ("lora", 3), ("qlora", 1)])
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(office: TrainOffice, method: str, stage: int) -> None:
-    spec = classifier(office, {"save_steps": 2, "max_steps": 8, "eval_steps": 4}, method=method, deepspeed=stage)
+@pytest.mark.parametrize(
+    ("method", "deepspeed"),
+    [("full", 2), ("lora", 3), ("qlora", 1), ("full", offloaded(2)), ("lora", offloaded(3))],
+    ids=["full-2", "lora-3", "qlora-1", "full-2-offloaded", "lora-3-offloaded"],
+)
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(office: TrainOffice, method: str, deepspeed: Any) -> None:
+    spec = classifier(office, {"save_steps": 2, "max_steps": 8, "eval_steps": 4}, method=method, deepspeed=deepspeed)
     name = "model.safetensors" if method == "full" else "adapter_model.safetensors"
     calm = office.run(**spec)
     weights = (office.out / name).read_bytes()
@@ -344,6 +438,9 @@ def test_the_best_checkpoint_is_the_result_and_no_progress_ends_the_run(office: 
     assert facts.best_step == best
     assert facts.step == best + 2 < 40
     assert report.metrics["loss"] == evaluated[best]
+    saved = loss_by_hand(office.out, TEXTS[:21], LABELS[:21])
+    assert saved == pytest.approx(evaluated[best], abs=1e-5)
+    assert saved != pytest.approx(evaluated[best + 2], abs=1e-3)
     # What the cadence stands for is said once.
     assert not set(office.setups[-1].trainer) & {*SETTLED, "max_steps"}
     assert office.setups[-1].trainer["learning_rate"] == 0.05

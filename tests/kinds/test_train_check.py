@@ -88,6 +88,8 @@ def test_a_range_of_workers_has_no_gap_and_its_end_is_told(
             r"gradient_accumulation_steps is 4, but what follows from global_batch_size and workers is 3",
         ),
         ({"deepspeed": {"zero_optimization": {"mics_shard_size": 2}}}, r"deepspeed: .*mics_shard_size cannot be saved"),
+        ({"trainer": {"fp16": True}}, r"trainer\.fp16: is for GPUs .* on CPUs use trainer\.bf16: true"),
+        ({"deepspeed": {"fp16": {"enabled": True}}}, r"deepspeed: fp16\.enabled: is for GPUs"),
         ({"trainer": {"optim": "adafactor"}}, r"trainer\.optim: adafactor keeps states that cannot be saved"),
         (
             {"trainer": {"per_device_train_batch_size": 0}},
@@ -136,6 +138,18 @@ def test_evaluations_of_tokens_have_no_metrics_of_rows(folder: Path) -> None:
 def test_pickled_weights_are_refused(folder: Path) -> None:
     (folder / "model" / "model.safetensors").rename(folder / "model" / "pytorch_model.bin")
     with pytest.raises(SpecError, match=r"has no model\.safetensors; pickled weights can run code"):
+        check(folder)
+
+
+def test_adapters_and_quantised_weights_are_refused(folder: Path) -> None:
+    config = json.loads((folder / "model" / "config.json").read_text())
+    settings = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+    (folder / "model" / "config.json").write_text(json.dumps(config | {"quantization_config": settings}))
+    with pytest.raises(SpecError, match=r"weights of .*model are quantised \(nf4\) .* method: qlora"):
+        check(folder)
+    (folder / "model" / "model.safetensors").unlink()
+    (folder / "model" / "adapter_config.json").write_text("{}")
+    with pytest.raises(SpecError, match=r"model\.path: .*model is an adapter; merge it first \(hfray explain export\)"):
         check(folder)
 
 

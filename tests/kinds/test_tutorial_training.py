@@ -79,7 +79,7 @@ def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainOffice:
 def save(hub_id: str, folder: Path) -> Path:
     """A pre-trained model: weights without the head that is tuned."""
     auto_model, shape = MODELS[hub_id]
-    tokenizer = letter_tokenizer(512)
+    tokenizer = letter_tokenizer(1024)
     tokenizer.eos_token = tokenizer.sep_token
     special = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 0}
     config = AutoConfig.for_model(**shape, vocab_size=len(tokenizer), **special)

@@ -141,6 +141,7 @@ def test_killed_training_ends_in_the_same_place(rig: Rig, method: str, stage: in
         assert (found.evaluation, found.weights) == (calm.evaluation, calm.weights)
         assert found.resumed_from
         assert found.resumed_from[-1] >= target
+        assert found.failures == (victim == "RayTrainWorker")  # those of the last command
         assert not sealed(output)
 
 
@@ -148,6 +149,7 @@ def test_killed_training_ends_in_the_same_place(rig: Rig, method: str, stage: in
 def test_what_is_wrong_with_a_job_is_told_once_and_not_tried_again(rig: Rig) -> None:
     job = training_job(rig, "wrong", *IN_THE_SUITE, learning_rate=1e30, max_grad_norm=0.0, lr_scheduler_type="constant")
     run = rig.run(job, code=5)
+    assert re.search(r"^note: deepspeed: ZeRO-1 as asked for, .*: expects \d", run.text(), re.MULTILINE)
     assert re.search(r"^the loss of step \d+ is not a finite number.*learning_rate", run.text(), re.MULTILINE)
     phases = re.findall(r"^\[\S+\] (loading|training|starting workers)", run.text(), re.MULTILINE)
     began = [phase for before, phase in pairwise(["", *phases]) if phase != before]  # said again every few seconds

@@ -18,8 +18,8 @@ def cadence(*, has_validation: bool = True, **trainer: Any) -> Cadence:
     return Cadence.of(trainer, LENGTH, has_validation=has_validation)
 
 
-def steps(rhythm: Rhythm) -> list[int]:
-    return [step for step in range(1, LENGTH.num_steps + 1) if rhythm.at(step, LENGTH)]
+def steps(rhythm: Rhythm, length: RunLength = LENGTH) -> list[int]:
+    return [step for step in range(1, length.num_steps + 1) if rhythm.at(step, length)]
 
 
 def test_without_a_word_each_epoch_is_evaluated_and_saved() -> None:
@@ -33,7 +33,14 @@ def test_without_validation_nothing_is_evaluated() -> None:
     found = cadence(has_validation=False, eval_on_start=True)
     assert not steps(found.evaluate)
     assert not found.evaluate_on_start
-    assert found.save == Rhythm("steps", 500)
+
+
+def test_checkpoints_of_a_long_epoch_are_not_an_epoch_apart() -> None:
+    long = RunLength.of(9_600, 8, 2.0)
+    for has_validation in (False, True):
+        save = Cadence.of({}, long, has_validation=has_validation).save
+        assert steps(save, long) == [500, 1000, 1200, 1500, 2000, 2400]
+    assert steps(Cadence.of({"save_strategy": "epoch"}, long, has_validation=True).save, long) == [1200, 2400]
 
 
 def test_steps_are_meant_where_only_their_number_is_said() -> None:

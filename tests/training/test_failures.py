@@ -21,6 +21,12 @@ from hfray.training.failures import told
         ),
         (MemoryError(), EngineError, r"per_device_train_batch_size"),
         (ImportError("liger-kernel is not available"), SpecError, r"not installed where .* \(liger-kernel is not av"),
+        (
+            OSError(28, "full", "/out/x"),
+            DataError,
+            r"^cannot write /out/x: no space left: .*the same command then goes on",
+        ),
+        (OSError(122, "quota"), DataError, r"^cannot write to a disk where a worker runs: the disk quota is used up"),
         (DataError("part-1 is damaged"), DataError, r"^part-1 is damaged$"),
     ],
 )
