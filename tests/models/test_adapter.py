@@ -121,6 +121,20 @@ def test_an_adapter_with_a_head_of_its_own(tmp_path: Path, how: str, merge: bool
         load(encoder, tmp_path / "lora")
 
 
+@pytest.mark.parametrize("quantization", ["int8", "nf4", "fp4"])
+def test_modules_that_it_brings_whole_are_not_quantised(tmp_path: Path, base: Path, quantization: str) -> None:
+    save_adapter(base, tmp_path / "lora", modules_to_save=["classifier", "dense"])
+    loaded = load(base, tmp_path / "lora", quantization=quantization)
+    assert loaded.facts.quantization == quantization
+    saved = load_file(tmp_path / "lora" / "adapter_model.safetensors")
+    found = dict(loaded.model.named_parameters())
+    whole = [name for name in saved if "lora_" not in name and name.endswith(".weight")]
+    assert len(whole) == 1 + 1 + 3 * 2  # the head, the pooler, three layers in each of two blocks
+    for name in whole:
+        path = name.removeprefix("base_model.model.").removesuffix(".weight")
+        assert torch.equal(found[f"{path}.modules_to_save.default.weight"], saved[name]), name
+
+
 def test_its_head_replaces_one_with_other_labels(tmp_path: Path, base: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
