@@ -67,6 +67,12 @@ def classifier(office: TrainOffice, trainer: dict[str, Any] | None = None, **cha
 
 
 PARTS = {"train": "train", "validation": "dev"}
+OWN = {
+    "zero_optimization": {"stage": 1},
+    "optimizer": {"type": "AdamW", "params": {"torch_adam": True, "weight_decay": 0.1}},
+    "scheduler": {"type": "WarmupDecayLR", "params": {"warmup_num_steps": 2, "total_num_steps": 8}},
+}
+"""An author's own DeepSpeed configuration, whose optimizer and schedule are DeepSpeed's."""
 
 
 def loss_by_hand(folder: Path, texts: list[str], labels: list[str], smoothing: float = 0.0) -> float:
@@ -368,8 +374,8 @@ def test_what_is_not_computed_under_zero_3_cannot_decide_on_the_best_model(offic
 
 @pytest.mark.parametrize(
     ("method", "deepspeed"),
-    [("full", 2), ("lora", 3), ("qlora", 1), ("full", offloaded(2)), ("lora", offloaded(3))],
-    ids=["full-2", "lora-3", "qlora-1", "full-2-offloaded", "lora-3-offloaded"],
+    [("full", 2), ("lora", 3), ("qlora", 1), ("full", offloaded(2)), ("lora", offloaded(3)), ("full", OWN)],
+    ids=["full-2", "lora-3", "qlora-1", "full-2-offloaded", "lora-3-offloaded", "full-own"],
 )
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(office: TrainOffice, method: str, deepspeed: Any) -> None:
     spec = classifier(office, {"save_steps": 2, "max_steps": 8, "eval_steps": 4}, method=method, deepspeed=deepspeed)

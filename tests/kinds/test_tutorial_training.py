@@ -118,6 +118,7 @@ def test_a_job_of_the_tutorial_trains(office: TrainOffice, name: str) -> None:
     assert report.status == "complete"
     assert report.training is not None
     assert report.training.step == STEPS
+    assert report.training.precision == ("bf16" if job["trainer"].get("bf16") else "fp32")
     assert all(point.loss is not None and math.isfinite(point.loss) for point in report.training.points)
     assert METRICS[name] <= set(report.metrics)
     task = job["task"] if isinstance(job["task"], str) else job["task"]["name"]

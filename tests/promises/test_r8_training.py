@@ -53,37 +53,25 @@ def ended(output: Path) -> Ended:
     )
 
 
-def training_job(rig: Rig, name: str, method: str, stage: int, *, output: Path | None = None, **trainer: Any) -> Path:
+def training_job(
+    rig: Rig, name: str, method: str, stage: int, *, changes: dict[str, Any] | None = None, **trainer: Any
+) -> Path:
     source = rig.folder / "rows.parquet"
     if not source.exists():
         dice = random.Random(0)
         texts = ["".join(dice.choice("abcde ") for _ in range(dice.randint(8, 60))) for _ in range(200)]
         pq.write_table(pa.table({"text": texts, "label": ["b" if "b" in text[:9] else "a" for text in texts]}), source)
-    return rig.job(
-        source,
-        seconds_per_item=None,
-        name=name,
-        kind="train",
-        shard_rows=None,
-        task="text-classification",
-        method=METHODS[method],
-        deepspeed=stage,
-        input={"train": {"path": str(source)}, "validation": {"path": str(source), "limit": 50}},
-        output={"path": str(output or rig.folder / name)},
-        global_batch_size=8,
-        trainer={
-            "max_steps": STEPS,
-            "per_device_train_batch_size": 2,
-            "learning_rate": 1e-3,
-            "logging_steps": 1,
-            "save_steps": SAVE_STEPS,
-            "save_strategy": "steps",
-            "eval_strategy": "steps",
-            "eval_steps": STEPS,
-            **trainer,
-        },
-        workers={"min": 2},
-    )
+    arguments = {
+        "max_steps": STEPS, "per_device_train_batch_size": 2, "learning_rate": 1e-3, "logging_steps": 1,
+        "save_steps": SAVE_STEPS, "save_strategy": "steps", "eval_strategy": "steps", "eval_steps": STEPS,
+    }  # fmt: skip
+    spec: dict[str, Any] = {
+        "kind": "train", "shard_rows": None, "task": "text-classification", "method": METHODS[method],
+        "deepspeed": stage, "global_batch_size": 8, "trainer": arguments | trainer, "workers": {"min": 2},
+        "input": {"train": {"path": str(source)}, "validation": {"path": str(source), "limit": 50}},
+        "output": {"path": str(rig.folder / name)},
+    }  # fmt: skip
+    return rig.job(source, seconds_per_item=None, name=name, **spec | (changes or {}))
 
 
 def processes_of(nodes: Nodes, title: str) -> list[psutil.Process]:
@@ -161,7 +149,7 @@ def test_what_is_wrong_with_a_job_is_told_once_and_not_tried_again(rig: Rig) -> 
 def test_a_full_disk_keeps_the_checkpoint_before(rig: Rig, disk: Path) -> None:
     """R7, for training."""
     output = disk / "out"
-    job = training_job(rig, "full", *IN_THE_SUITE, output=output)
+    job = training_job(rig, "full", *IN_THE_SUITE, changes={"output": {"path": str(output)}})
     run = rig.start(job)
     rig.wait_for(lambda: last_step(output) >= 2 * SAVE_STEPS, run)
     ballast = fill(disk)
@@ -211,3 +199,16 @@ def test_a_removed_raylet_is_replaced(rig: Rig, seed: int) -> None:
     print(f"seed {seed}: two of three nodes removed after step {target}, went on from {found.resumed_from}")
     assert found.losses == calm.losses
     assert found.weights == calm.weights
+
+
+@pytest.mark.chaos
+def test_losses_beyond_the_limit_end_the_run_and_the_same_command_goes_on(rig: Rig) -> None:
+    job = training_job(rig, "limit", *IN_THE_SUITE, changes={"max_failures": 0})
+    output = rig.folder / "limit"
+    run = rig.start(job)
+    rig.wait_for(lambda: last_step(output) >= SAVE_STEPS, run)
+    kill(rig, run, "RayTrainWorker", random.Random(0))
+    assert run.wait() == 5, run.text()
+    kept = last_step(output)
+    rig.run(job)
+    assert ended(output).resumed_from == [kept]
