@@ -129,6 +129,7 @@ def test_a_request_that_is_cut_ends_though_its_client_stays(front: Front, monkey
         connection.sendall(head + b"0\r\nx: " + b"a" * (1 << 20))
         front.read(connection).assert_error(431)
         assert len(front.access(1)) == 1
+        until(lambda: front.log, "the line in the whole log, which is written after the other")
         assert front.log == front.lines  # what the application then answers is no error either
 
 
