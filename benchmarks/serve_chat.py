@@ -183,7 +183,7 @@ def main(path: str, number: str) -> None:
     model = in_brief_thread(load_model, ModelSpec(path=path), TASKS["text-generation"])
     engine = in_brief_thread(ContinuousEngine, model, max_running=STREAMS)
     engine.run([item_of(each) for each in requests(STREAMS, skip=ROUNDS * NUM_DISTINCT)])
-    waiting = iter(_of_round(int(number), NUM_DISTINCT))
+    waiting = itertools.cycle(_of_round(int(number), NUM_DISTINCT))  # and again, as wrk asks them
     deadline_s = time.perf_counter() + RUN_S
 
     def tokens() -> int:

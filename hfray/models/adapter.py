@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hfray.errors import SpecError
-from hfray.models.quantization import import_bitsandbytes, unquantized
+from hfray.models.quantization import import_bitsandbytes, put_plain_layers
 from hfray.models.source import ModelSource
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -50,7 +50,7 @@ def attach_adapter(model: Any, adapter: ModelSource, *, merge: bool, missing: Co
     Raises SpecError for an adapter that does not fit in full: a part left out would change answers silently.
     """
     check_adapter(adapter)
-    unquantized(model, (adapter.read_json(_CONFIG) or {}).get("modules_to_save") or ())
+    put_plain_layers(model, (adapter.read_json(_CONFIG) or {}).get("modules_to_save") or ())
     weights = Path(adapter.local_file(_WEIGHTS))
     adapter.local_file(_CONFIG)  # beside the weights, so that PEFT finds both in one folder and asks no hub
     import_bitsandbytes()  # which PEFT would import

@@ -123,7 +123,7 @@ def spare_odd_layers(model: torch.nn.Module) -> None:
                 module.support_avx512bf16_for_cpu = False
 
 
-def unquantized(model: Any, names: Collection[str]) -> None:
+def put_plain_layers(model: Any, names: Collection[str]) -> None:
     """Puts plain layers in place of the quantised ones at and below the modules of these names. Their weights are
     random: an adapter brings them whole, and they were never rounded while they were trained."""
     quantised = ("Linear4bit", "Linear8bitLt")

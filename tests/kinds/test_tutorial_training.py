@@ -16,6 +16,7 @@ from transformers import AutoConfig
 from hfray.models.load import load_model
 from hfray.spec.sections import ModelSpec
 from hfray.tasks import TASKS
+from tests import test_examples
 from tests.documents import JOBS, ROOT
 from tests.kinds.train_office import TrainOffice
 from tests.models.support import letter_tokenizer
@@ -106,8 +107,10 @@ def at_hand(job: Mapping[str, Any], office: TrainOffice) -> dict[str, Any]:
     return spec
 
 
-def test_each_training_job_is_here() -> None:
+def test_each_training_job_is_here_and_its_rows_have_the_data_sets_columns() -> None:
     assert set(METRICS) == set(TUTORIAL)
+    for name, rows in DATA_SETS.items():
+        assert set(rows) == set(test_examples.DATA_SETS[name]), name
 
 
 @pytest.mark.parametrize("name", METRICS)
